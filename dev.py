@@ -28,7 +28,7 @@ COMMANDS = {
     "demo": "run jobs for three customers on the local stack, and show their results",
     "start": "run the local stack until Ctrl-C, and write local.settings.json",
     "soak": "run thousands of jobs under faults, and reconcile every call",
-    "check": "check lint, formatting, types and import contracts",
+    "check": "check lint, formatting, types, import contracts and the Bicep templates",
     "test": "run all tests but the long ones, or those of one tier, or those named",
 }
 TIERS = {  # name: what its tests need or take, and where they are
@@ -46,7 +46,7 @@ LOCAL = PROJECT / "local"
 VENV = PROJECT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.txt"
-CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
+CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "python infra/gate.py")
 PINS = (
     PROJECT / "requirements.txt",
     *(LOCAL / f"requirements{suffix}.txt" for suffix in ("", "-worker", "-node", "-uv")),

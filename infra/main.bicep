@@ -18,14 +18,17 @@ param resourceGroupName string = ''
 
 // Scale
 
-@description('The maximum number of instances of each function with a queue trigger, and of all HTTP functions together.')
+@description('The maximum number of instances of each function with a queue trigger, and of all HTTP functions together. Some regions refuse less than 40.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 100
 
 @description('The memory of an instance. With 2048, a worker runs 512 jobs at once.')
-@allowed([512, 2048, 4096])
+@allowed([2048, 4096])
 param instanceMemoryMB int = 2048
+
+@description('Spreads the app and Storage over the zones of the region. It then has two always-ready instances at least, for jobs and for HTTP.')
+param zoneRedundant bool = false
 
 @description('Always-ready instances for jobs: no cold start, at a cost.')
 @minValue(0)
@@ -42,11 +45,14 @@ param alwaysReadyHttp int = 0
 @maxValue(1000)
 param httpConcurrency int = 64
 
+@description('How an update of code or settings replaces the instances: RollingUpdate lets jobs end, Recreate ends them.')
+@allowed(['RollingUpdate', 'Recreate'])
+param siteUpdateStrategy string = 'RollingUpdate'
+
 // Storage and retention
 
-@description('The redundancy of Storage. Standard_ZRS survives the loss of a zone, if the region has zones.')
-@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
-param storageSku string = 'Standard_LRS'
+@description('Copies Storage to the paired region, too.')
+param geoRedundant bool = false
 
 @description('The number of days after which a blob in an input container is deleted. 0: never.')
 @minValue(0)
@@ -85,6 +91,12 @@ param leaseSeconds int = 90
 param recoverVault bool = false
 
 // Access
+
+@description('Assigns the roles. False: whoever deploys may not, and an owner has deployed with true before.')
+param assignRoles bool = true
+
+@description('Makes an identity for KEDA, which counts the messages in the queues when the app runs on Kubernetes.')
+param kedaIdentity bool = false
 
 @description('Lets the app write, list and delete connections, for onboarding over HTTP. Without it, the app only reads them.')
 param onboardOverHttp bool = false
@@ -164,7 +176,14 @@ param auditStorage bool = false
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
+// The names are known before the deployment, so a preview shows everything that is made from them.
 var appName = 'func-${token}'
+var identityName = 'id-${token}'
+var kedaIdentityName = kedaIdentity ? 'id-keda-${token}' : ''
+var hostAccountName = 'sthost${token}'
+var jobAccountName = 'stjobs${token}'
+var vaultName = 'kv-${token}'
+var insightsName = 'appi-${token}'
 var packageContainer = 'app-package'
 
 // The queues, containers and table of the app. Its settings take the names from here, so the two can't differ.
@@ -193,6 +212,11 @@ var templatesContainer = 'templates'
 var statementsContainer = 'statements'
 var jobsTable = 'jobs'
 
+// Azure requires two always-ready instances in each group for zones: one alone is in one zone only.
+var fewestAlwaysReady = zoneRedundant ? 2 : 0
+// Standard_LRS, Standard_ZRS, Standard_GRS or Standard_GZRS.
+var storageSku = 'Standard_${geoRedundant ? 'G' : ''}${zoneRedundant ? 'Z' : geoRedundant ? '' : 'L'}RS'
+
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
   location: location
@@ -202,7 +226,13 @@ resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
 module identity 'app/identity.bicep' = {
   name: 'identity'
   scope: group
-  params: { name: 'id-${token}', location: location, tags: tags }
+  params: { name: identityName, location: location, tags: tags }
+}
+
+module keda 'app/identity.bicep' = if (kedaIdentity) {
+  name: 'keda'
+  scope: group
+  params: { name: kedaIdentityName, location: location, tags: tags }
 }
 
 module monitoring 'app/monitoring.bicep' = {
@@ -210,7 +240,7 @@ module monitoring 'app/monitoring.bicep' = {
   scope: group
   params: {
     workspaceName: 'log-${token}'
-    insightsName: 'appi-${token}'
+    insightsName: insightsName
     location: location
     tags: tags
     retentionDays: logRetentionDays
@@ -224,7 +254,7 @@ module hostStorage 'app/storage.bicep' = {
   name: 'host-storage'
   scope: group
   params: {
-    name: 'sthost${token}'
+    name: hostAccountName
     location: location
     tags: tags
     sku: storageSku
@@ -239,7 +269,7 @@ module jobStorage 'app/storage.bicep' = {
   name: 'job-storage'
   scope: group
   params: {
-    name: 'stjobs${token}'
+    name: jobAccountName
     location: location
     tags: tags
     sku: storageSku
@@ -258,7 +288,7 @@ module vault 'app/vault.bicep' = {
   name: 'vault'
   scope: group
   params: {
-    name: 'kv-${token}'
+    name: vaultName
     location: location
     tags: tags
     recover: recoverVault
@@ -286,22 +316,27 @@ module network 'app/network.bicep' = if (vnetEnabled) {
   }
 }
 
-module rbac 'app/rbac.bicep' = {
+module rbac 'app/rbac.bicep' = if (assignRoles) {
   name: 'rbac'
   scope: group
   params: {
+    appIdentityName: identityName
     appPrincipalId: identity.outputs.principalId
+    kedaIdentityName: kedaIdentityName
+    kedaPrincipalId: kedaIdentity ? keda!.outputs.principalId : ''
     operatorObjectId: operatorObjectId
     operatorType: operatorType
-    hostAccountName: hostStorage.outputs.name
-    jobAccountName: jobStorage.outputs.name
+    hostAccountName: hostAccountName
+    jobAccountName: jobAccountName
     queues: queues
+    countedQueues: [jobsQueue, callbacksQueue]
     writtenContainers: [resultsContainer]
     readContainers: union([templatesContainer, statementsContainer], inputContainers)
-    vaultName: vault.outputs.name
-    insightsName: monitoring.outputs.insightsName
+    vaultName: vaultName
+    insightsName: insightsName
     onboardOverHttp: onboardOverHttp
   }
+  dependsOn: [hostStorage, jobStorage, vault, monitoring]
 }
 
 module app 'app/function.bicep' = {
@@ -315,10 +350,12 @@ module app 'app/function.bicep' = {
     identityId: identity.outputs.id
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
     packageUri: '${hostStorage.outputs.blobUri}${packageContainer}'
+    zoneRedundant: zoneRedundant
+    siteUpdateStrategy: siteUpdateStrategy
     maximumInstanceCount: maximumInstanceCount
     instanceMemoryMB: instanceMemoryMB
-    alwaysReadyJobs: alwaysReadyJobs
-    alwaysReadyHttp: alwaysReadyHttp
+    alwaysReadyJobs: max(alwaysReadyJobs, fewestAlwaysReady)
+    alwaysReadyHttp: max(alwaysReadyHttp, fewestAlwaysReady)
     httpConcurrency: httpConcurrency
     httpAuthClientId: httpAuthClientId
     settings: {
@@ -383,7 +420,8 @@ module alerts 'app/alerts.bicep' = {
     insightsId: monitoring.outputs.insightsId
     vaultId: vault.outputs.id
     jobAccountId: jobStorage.outputs.id
-    healthUri: healthTest ? '${app.outputs.uri}/api/health' : ''
+    healthTest: healthTest
+    healthUri: '${app.outputs.uri}/api/health'
     emails: empty(alertEmails) ? [] : map(split(alertEmails, ','), address => trim(address))
     runbookUrl: runbookUrl
   }
@@ -410,6 +448,7 @@ output AZURE_FUNCTION_NAME string = app.outputs.name
 output SERVICE_APP_URI string = app.outputs.uri
 output APP_CLIENT_ID string = identity.outputs.clientId
 output APP_PRINCIPAL_ID string = identity.outputs.principalId
+output KEDA_CLIENT_ID string = kedaIdentity ? keda!.outputs.clientId : ''
 output KEY_VAULT_URL string = vault.outputs.uri
 output JOB_QUEUE_URI string = jobStorage.outputs.queueUri
 output JOB_BLOB_URI string = jobStorage.outputs.blobUri

@@ -5,18 +5,19 @@ param environmentName string
 @description('For names with fewer allowed characters than an environment\'s name.')
 param token string
 param location string
-param tags object
+param tags { *: string }
 param workspaceId string
 param insightsId string
 param vaultId string
 param jobAccountId string
 
 @description('Empty: alerts show only in the portal.')
-param emails array
+param emails string[]
 
 param runbookUrl string
 
-@description('The URL that an availability test requests from outside. Empty: no such test.')
+@description('Requests healthUri from outside.')
+param healthTest bool
 param healthUri string
 
 var finished = loadTextContent('../queries/finished.kql')
@@ -296,7 +297,7 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-resource logRules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+resource logRules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   for alert in logAlerts: {
     name: '${alert.name}-${environmentName}'
     location: location
@@ -330,7 +331,7 @@ resource logRules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
   }
 ]
 
-resource metricRules 'Microsoft.Insights/metricAlerts@2018-03-01' = [
+resource metricRules 'Microsoft.Insights/metricAlerts@2026-01-01' = [
   for alert in metricAlerts: {
     name: '${alert.name}-${environmentName}'
     location: 'global'
@@ -365,7 +366,7 @@ resource metricRules 'Microsoft.Insights/metricAlerts@2018-03-01' = [
 
 // Everything above needs an app that runs. This test checks from outside whether it does: from three locations every
 // 15 minutes. If only one location fails, the fault is the location's.
-resource health 'Microsoft.Insights/webtests@2022-06-15' = if (!empty(healthUri)) {
+resource health 'Microsoft.Insights/webtests@2022-06-15' = if (healthTest) {
   name: 'health-${token}'
   location: location
   tags: union(tags, { 'hidden-link:${insightsId}': 'Resource' })
@@ -384,7 +385,7 @@ resource health 'Microsoft.Insights/webtests@2022-06-15' = if (!empty(healthUri)
   }
 }
 
-resource appDown 'Microsoft.Insights/metricAlerts@2018-03-01' = if (!empty(healthUri)) {
+resource appDown 'Microsoft.Insights/metricAlerts@2026-01-01' = if (healthTest) {
   name: 'app-down-${environmentName}'
   location: 'global'
   tags: tags

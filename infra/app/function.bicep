@@ -3,7 +3,7 @@
 param name string
 param planName string
 param location string
-param tags object
+param tags { *: string }
 
 param identityId string
 
@@ -12,6 +12,12 @@ param subnetId string
 
 @description('The URL of the container that holds the package of the code.')
 param packageUri string
+
+@description('Spreads the instances over the zones of the region.')
+param zoneRedundant bool
+
+@description('How an update of code or settings replaces the instances.')
+param siteUpdateStrategy string
 
 param maximumInstanceCount int
 param instanceMemoryMB int
@@ -23,17 +29,19 @@ param httpConcurrency int
 param httpAuthClientId string
 
 @description('All app settings: a setting made by hand is lost at the next deployment.')
-param settings object
+param settings { *: string }
 
+// What instances the app may have. FC1 is Flex Consumption.
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: planName
   location: location
   tags: tags
   kind: 'functionapp'
   sku: { name: 'FC1', tier: 'FlexConsumption' }
-  properties: { reserved: true }
+  properties: { reserved: true, zoneRedundant: zoneRedundant }
 }
 
+// The app. Its settings are a part of it and no resource of their own, so that a deployment is one update of it, not two.
 resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
@@ -49,6 +57,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     clientAffinityEnabled: false
     keyVaultReferenceIdentity: identityId
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    #disable-next-line BCP037 // siteUpdateStrategy: Azure has it since 2024-11-01, the compiler's types do not
     functionAppConfig: {
       deployment: {
         storage: {
@@ -57,7 +66,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
           authentication: { type: 'UserAssignedIdentity', userAssignedIdentityResourceId: identityId }
         }
       }
-      runtime: { name: 'python', version: '3.12' }
+      runtime: { name: 'python', version: '3.13' }
       scaleAndConcurrency: {
         maximumInstanceCount: maximumInstanceCount
         instanceMemoryMB: instanceMemoryMB
@@ -67,29 +76,29 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
         )
         triggers: { http: { perInstanceConcurrency: httpConcurrency } }
       }
+      // Left out for Azure's default: a region without rolling updates may refuse the property.
+      ...(siteUpdateStrategy == 'Recreate' ? {} : { siteUpdateStrategy: { type: siteUpdateStrategy } })
     }
+    // Flex Consumption refuses members that it does not know, such as `ftpsState` and `alwaysOn`.
     siteConfig: {
-      ftpsState: 'Disabled'
       http20Enabled: true
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
       remoteDebuggingEnabled: false
+      appSettings: [for setting in items(settings): { name: setting.key, value: setting.value }]
     }
   }
 
+  // No sign-in by name for FTP ...
   resource noFtp 'basicPublishingCredentialsPolicies' = {
     name: 'ftp'
     properties: { allow: false }
   }
 
+  // ... nor for publishing.
   resource noBasicAuth 'basicPublishingCredentialsPolicies' = {
     name: 'scm'
     properties: { allow: false }
-  }
-
-  resource appSettings 'config' = {
-    name: 'appsettings'
-    properties: settings
   }
 
   // Authentication verifies tokens and lets requests without one through: webhooks and /api/health are anonymous,
@@ -112,7 +121,6 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
         }
       }
     }
-    dependsOn: [appSettings]
   }
 }
 

@@ -1,7 +1,7 @@
-// The identity that the app runs as. Its roles (rbac.bicep) are everything that it may do.
+// One identity. Its roles (rbac.bicep) are everything that it may do.
 param name string
 param location string
-param tags object
+param tags { *: string }
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: name

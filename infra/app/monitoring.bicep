@@ -2,7 +2,7 @@
 param workspaceName string
 param insightsName string
 param location string
-param tags object
+param tags { *: string }
 
 @description('How many days logs are kept.')
 param retentionDays int

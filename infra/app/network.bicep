@@ -1,11 +1,11 @@
 // A virtual network for the app, with private endpoints for Storage and Key Vault.
 param name string
 param location string
-param tags object
+param tags { *: string }
 param addressSpace string
 
 @description('The private endpoints: name, the resource\'s id, and the part of it: blob, queue, table or vault.')
-param targets array
+param targets { name: string, id: string, part: 'blob' | 'queue' | 'table' | 'vault' }[]
 
 // Key Vault's private DNS zone differs from the suffix of its addresses (learn.microsoft.com/azure/private-link/private-endpoint-dns).
 var zones = {
@@ -15,7 +15,7 @@ var zones = {
   vault: 'privatelink.vaultcore${replace(environment().suffixes.keyvaultDns, '.vault', '')}'
 }
 
-resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
+resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
   name: name
   location: location
   tags: tags
@@ -63,7 +63,7 @@ resource dnsLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06
   }
 ]
 
-resource endpoints 'Microsoft.Network/privateEndpoints@2024-07-01' = [
+resource endpoints 'Microsoft.Network/privateEndpoints@2026-01-01' = [
   for target in targets: {
     name: 'pe-${target.name}-${name}'
     location: location
@@ -77,7 +77,7 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2024-07-01' = [
   }
 ]
 
-resource endpointNames 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-07-01' = [
+resource endpointNames 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2026-01-01' = [
   for (target, i) in targets: {
     parent: endpoints[i]
     name: 'default'

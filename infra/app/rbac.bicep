@@ -1,6 +1,12 @@
 // All role assignments, and nothing else. docs/security.md has them as a table, which a test compares with this file.
 // Removing an assignment here does not remove it in Azure: delete it there.
+@description('The name of the app\'s identity. Names of assignments are made from it, since it is known before the deployment.')
+param appIdentityName string
 param appPrincipalId string
+
+@description('The name of KEDA\'s identity. Empty: none.')
+param kedaIdentityName string
+param kedaPrincipalId string
 
 @description('Empty: nobody.')
 param operatorObjectId string
@@ -8,13 +14,17 @@ param operatorType string
 
 param hostAccountName string
 param jobAccountName string
-param queues array
+@description('The queues that the app reads and writes.')
+param queues string[]
+
+@description('The queues whose messages KEDA counts.')
+param countedQueues string[]
 
 @description('Containers that the app writes to.')
-param writtenContainers array
+param writtenContainers string[]
 
 @description('Containers that the app only reads.')
-param readContainers array
+param readContainers string[]
 
 param vaultName string
 param insightsName string
@@ -27,6 +37,7 @@ var roles = {
   StorageBlobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
   StorageBlobDataContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
   StorageBlobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
+  StorageQueueDataReader: '19e7f393-937e-4f77-808e-96b94797925e'
   StorageQueueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
   StorageTableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
   KeyVaultSecretsUser: '4633458b-17de-408a-b874-0445c86b69e6'
@@ -85,7 +96,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
 
 resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: hostAccount
-  name: guid(hostAccount.id, appPrincipalId, roles.StorageBlobDataOwner)
+  name: guid(hostAccount.id, appIdentityName, roles.StorageBlobDataOwner)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
@@ -95,11 +106,14 @@ resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: hostAccount
-  name: guid(hostAccount.id, appPrincipalId, roles.StorageTableDataContributor)
+  name: guid(hostAccount.id, appIdentityName, roles.StorageTableDataContributor)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageTableDataContributor)
+    roleDefinitionId: subscriptionResourceId(
+      'Microsoft.Authorization/roleDefinitions',
+      roles.StorageTableDataContributor
+    )
   }
 }
 
@@ -108,11 +122,14 @@ resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (queue, i) in queues: {
     scope: existingQueues[i]
-    name: guid(jobAccount.id, queue, appPrincipalId, roles.StorageQueueDataContributor)
+    name: guid(jobAccount.id, queue, appIdentityName, roles.StorageQueueDataContributor)
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageQueueDataContributor)
+      roleDefinitionId: subscriptionResourceId(
+        'Microsoft.Authorization/roleDefinitions',
+        roles.StorageQueueDataContributor
+      )
     }
   }
 ]
@@ -120,11 +137,14 @@ resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 resource jobResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (container, i) in writtenContainers: {
     scope: existingWrittenContainers[i]
-    name: guid(jobAccount.id, container, appPrincipalId, roles.StorageBlobDataContributor)
+    name: guid(jobAccount.id, container, appIdentityName, roles.StorageBlobDataContributor)
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageBlobDataContributor)
+      roleDefinitionId: subscriptionResourceId(
+        'Microsoft.Authorization/roleDefinitions',
+        roles.StorageBlobDataContributor
+      )
     }
   }
 ]
@@ -132,7 +152,7 @@ resource jobResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 resource jobInputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (container, i) in readContainers: {
     scope: existingReadContainers[i]
-    name: guid(jobAccount.id, container, appPrincipalId, roles.StorageBlobDataReader)
+    name: guid(jobAccount.id, container, appIdentityName, roles.StorageBlobDataReader)
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
@@ -144,11 +164,14 @@ resource jobInputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 // On the whole account: a transaction is a request to the account ($batch), not to the table. There is one table.
 resource jobTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: jobAccount
-  name: guid(jobAccount.id, appPrincipalId, roles.StorageTableDataContributor)
+  name: guid(jobAccount.id, appIdentityName, roles.StorageTableDataContributor)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageTableDataContributor)
+    roleDefinitionId: subscriptionResourceId(
+      'Microsoft.Authorization/roleDefinitions',
+      roles.StorageTableDataContributor
+    )
   }
 }
 
@@ -156,7 +179,7 @@ resource jobTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 resource vaultReader 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: vault
-  name: guid(vault.id, appPrincipalId, roles.KeyVaultSecretsUser)
+  name: guid(vault.id, appIdentityName, roles.KeyVaultSecretsUser)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
@@ -166,7 +189,7 @@ resource vaultReader 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 
 resource vaultOfficer 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (onboardOverHttp) {
   scope: vault
-  name: guid(vault.id, appPrincipalId, roles.KeyVaultSecretsOfficer)
+  name: guid(vault.id, appIdentityName, roles.KeyVaultSecretsOfficer)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
@@ -176,13 +199,39 @@ resource vaultOfficer 'Microsoft.Authorization/roleAssignments@2022-04-01' = if 
 
 resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: insights
-  name: guid(insights.id, appPrincipalId, roles.MonitoringMetricsPublisher)
+  name: guid(insights.id, appIdentityName, roles.MonitoringMetricsPublisher)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.MonitoringMetricsPublisher)
+    roleDefinitionId: subscriptionResourceId(
+      'Microsoft.Authorization/roleDefinitions',
+      roles.MonitoringMetricsPublisher
+    )
   }
 }
+
+// KEDA: it reads how many messages a queue has, and nothing else.
+
+var kedaQueues = empty(kedaIdentityName) ? [] : countedQueues
+
+resource existingCountedQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' existing = [
+  for queue in kedaQueues: {
+    parent: queueService
+    name: queue
+  }
+]
+
+resource kedaCounts 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (queue, i) in kedaQueues: {
+    scope: existingCountedQueues[i]
+    name: guid(jobAccount.id, queue, kedaIdentityName, roles.StorageQueueDataReader)
+    properties: {
+      principalId: kedaPrincipalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageQueueDataReader)
+    }
+  }
+]
 
 // The operator: customers' connections and the data in the jobs' account. Nothing on the host's account.
 

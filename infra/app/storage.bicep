@@ -3,15 +3,15 @@
 @maxLength(24)
 param name string
 param location string
-param tags object
+param tags { *: string }
 param sku string
 
-param containers array
-param queues array = []
-param tables array = []
+param containers string[]
+param queues string[] = []
+param tables string[] = []
 
 @description('Containers whose blobs are deleted after expireDays.')
-param expiringContainers array = []
+param expiringContainers string[] = []
 
 @description('0: never.')
 param expireDays int = 0
@@ -112,18 +112,21 @@ var everything = [
   { category: 'StorageDelete', enabled: true }
 ]
 
+#disable-next-line use-recent-api-versions // the only release is of 2016
 resource blobLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audit) {
   scope: blobs
   name: 'audit'
   properties: { workspaceId: workspaceId, logs: everything }
 }
 
+#disable-next-line use-recent-api-versions // the only release is of 2016
 resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audit) {
   scope: queueService
   name: 'audit'
   properties: { workspaceId: workspaceId, logs: everything }
 }
 
+#disable-next-line use-recent-api-versions // the only release is of 2016
 resource tableLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audit) {
   scope: tableService
   name: 'audit'

@@ -3,7 +3,7 @@
 @maxLength(24)
 param name string
 param location string
-param tags object
+param tags { *: string }
 
 @description('Recovers the deleted vault of this name.')
 param recover bool
@@ -31,6 +31,7 @@ resource vault 'Microsoft.KeyVault/vaults@2026-02-01' = {
   }
 }
 
+#disable-next-line use-recent-api-versions // no release has category groups and dedicated tables
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: vault
   name: 'audit'

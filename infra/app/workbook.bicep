@@ -1,7 +1,7 @@
 // One workbook for an incident: the most urgent charts first, the merely interesting ones last.
 param environmentName string
 param location string
-param tags object
+param tags { *: string }
 param workspaceId string
 param jobAccountId string
 param vaultId string
@@ -142,7 +142,9 @@ var metricItems = [
       resourceIds: [item.id]
       metricScope: 0
       timeContextFromParameter: 'TimeRange'
-      metrics: [{ namespace: item.namespace, metric: item.metric, aggregation: item.aggregation, splitBy: item.splitBy }]
+      metrics: [
+        { namespace: item.namespace, metric: item.metric, aggregation: item.aggregation, splitBy: item.splitBy }
+      ]
     }
   }
 ]

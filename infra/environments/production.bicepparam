@@ -1,11 +1,9 @@
 using '../main.bicep'
 
-// Copies in three zones, a year of jobs, always-ready instances, a virtual network, and an address for alerts.
+// Spread over the zones, a year of jobs, a virtual network, and an address for alerts.
 param environmentName = 'production'
 param location = 'swedencentral'
-param storageSku = 'Standard_ZRS'
-param alwaysReadyJobs = 1
-param alwaysReadyHttp = 1
+param zoneRedundant = true
 param retainJobsDays = 365
 param retainUsageMonths = 60
 param logRetentionDays = 90

@@ -3,7 +3,7 @@ using '../main.bicep'
 // Small, with short retention: for tests.
 param environmentName = 'test'
 param location = 'swedencentral'
-param maximumInstanceCount = 10
+param maximumInstanceCount = 40
 param retainJobsDays = 7
 param inputRetentionDays = 7
 param logDailyCapGB = 1

@@ -19,8 +19,8 @@ from aijobs import model_retirements
 from aijobs.setting_checks import check_settings
 from shared.services import build
 from shared.settings import find_faults, read_settings
-from tests.support.bicep_settings import settings_of_template
-from tests.support.cli_runner import ROOT, CliResult, CliRunner
+from tests.support.cli_runner import CliResult, CliRunner
+from tests.support.deployment import ROOT, TEST
 from tests.support.harness import Harness
 from tests.support.wrong_settings import ACCOUNT, SETTINGS, URLS, Wrong, environment_with, wrong_cases
 
@@ -282,8 +282,7 @@ NOISE = [
 
 def test_noise_is_not_reported():
     """The environment of a machine, of Azure and of azd has names that are like ours, and not meant to be."""
-    outputs = re.findall(r"^output (\w+) string", (ROOT / "infra" / "main.bicep").read_text(), re.MULTILINE)
-    template = {*settings_of_template(), *outputs}
+    template = {*TEST.settings, *TEST.resources["outputs"]}
     noise = dict.fromkeys({*NOISE, *os.environ, *template} - {*SETTINGS, *HOST}, "")
 
     names = [each.message for each in check_settings({"JobStorage": ACCOUNT, **HOST, **noise})]

@@ -12,7 +12,7 @@ import yaml
 
 from shared.jobs.admission import WORKER_CONCURRENCY
 from tests.support.app_settings import settings_in_code
-from tests.support.bicep_settings import settings_of_template
+from tests.support.deployment import TEST
 from tests.support.doc_samples import ROOT
 
 KUBERNETES = ROOT / "container/kubernetes"
@@ -28,7 +28,7 @@ def test_container_has_the_whole_app_on_the_same_python():
     """The image has what is published, on the Python of the template; its build context has nothing else."""
     docker = (ROOT / "container/Dockerfile").read_text()
     context = (ROOT / "container/Dockerfile.dockerignore").read_text().splitlines()
-    (version,) = re.findall(r"version: '(3\.\d+)'", (ROOT / "infra/app/function.bicep").read_text())
+    version = TEST.app["functionAppConfig"]["runtime"]["version"]
 
     assert f"FROM mcr.microsoft.com/azure-functions/python:4-python{version}\n" in docker
     copied = {source for line in re.findall(r"^COPY (.+) \S+$", docker, re.MULTILINE) for source in line.split()}
@@ -40,7 +40,7 @@ def test_container_has_the_whole_app_on_the_same_python():
 def test_manifests_set_only_settings_that_exist():
     """The settings of the manifests are those that the app or its host reads, without a credential."""
     lines = dict(line.split("=", 1) for line in (KUBERNETES / "settings.env").read_text().splitlines())
-    readable = settings_in_code() | set(settings_of_template()) | {"FUNCTIONS_WORKER_RUNTIME"}
+    readable = settings_in_code() | set(TEST.settings) | {"FUNCTIONS_WORKER_RUNTIME"}
 
     assert set() == set(lines) - readable
     assert {f"JobStorage__{part}ServiceUri" for part in ("queue", "blob", "table")} | {"KEY_VAULT_URL"} <= set(lines)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.deployment import TEST
 from tests.support.doc_samples import ROOT
 
 STATIC = ("openapi.json", "docs.html", "console.html", "uplot-license.txt")
@@ -24,9 +25,8 @@ def test_azd_finds_the_app_by_its_tag():
 
     assert ["app"] == list(services)
     assert ("function", "py") == (services["app"]["host"], services["app"]["language"])
-    assert "'azd-service-name': 'app'" in (ROOT / "infra/app/function.bicep").read_text()
-    (tag,) = re.findall(r"output SERVICE_(\w+)_URI", (ROOT / "infra/main.bicep").read_text())
-    assert "APP" == tag
+    assert ["app"] == [each["tags"]["azd-service-name"] for each in TEST.of_type("Microsoft.Web/sites").values()]
+    assert ["SERVICE_APP_URI"] == [name for name in TEST.resources["outputs"] if name.startswith("SERVICE_")]
 
 
 def test_the_package_has_bytecode_of_the_app_s_python(tmp_path: Path):
@@ -35,7 +35,7 @@ def test_the_package_has_bytecode_of_the_app_s_python(tmp_path: Path):
     arguments = hooks["posix"]["run"].split()[1:]
     assert hooks["windows"]["run"].split()[1:] == arguments
     assert f"python3 {' '.join(arguments)}\n" in (ROOT / "docs/deploy.md").read_text()
-    (version,) = re.findall(r"name: 'python', version: '([\d.]+)'", (ROOT / "infra/app/function.bicep").read_text())
+    version = TEST.app["functionAppConfig"]["runtime"]["version"]
     assert f'python-version: "{version}"' in (ROOT / ".github/workflows/deploy.yml").read_text()
     shutil.copy(ROOT / "function_app.py", tmp_path)
     shutil.copytree(ROOT / "shared", tmp_path / "shared", ignore=shutil.ignore_patterns("__pycache__"))

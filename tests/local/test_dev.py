@@ -183,17 +183,19 @@ def test_an_installed_project_is_not_installed_again(project):
     ]
 
 
-@pytest.mark.parametrize(("codes", "code"), [((0, 0, 0), 0), ((3, 0, 0), 3), ((0, 4, 5), 4)])
+@pytest.mark.parametrize(
+    ("codes", "code"), [((0, 0, 0, 0), 0), ((3, 0, 0, 0), 3), ((0, 4, 5, 0), 4), ((0, 0, 0, 1), 1)]
+)
 def test_check_runs_every_tool(project, codes, code):
     """Each tool runs and is announced, also after one that failed; the exit code is that of the first that failed."""
-    for tool, ends_with in zip(("ruff", "mypy", "lint-imports"), codes, strict=True):
+    for tool, ends_with in zip(("ruff", "mypy", "lint-imports", "python"), codes, strict=True):
         write_program(project / ".venv" / "bin" / tool, FAKE_TOOL.format(code=ends_with))
 
     done = run("check", path=project / "dev.py", cwd="/")
 
     lines = done.stdout.splitlines()
     assert code == done.returncode
-    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports"):
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "python infra/gate.py"):
         assert f"check  {command}" in lines
         assert any(line.split() == [*command.split(), "in", str(project)] for line in lines)
     assert ("everything passed" in lines[-1]) == (code == 0)

@@ -1,0 +1,5 @@
+using '../main.bicep'
+extends '../environments/test.bicepparam'
+
+// Deployed by a pipeline that may not assign roles, after an owner has.
+param assignRoles = false

@@ -1,0 +1,6 @@
+using '../main.bicep'
+extends '../environments/test.bicepparam'
+
+// A person onboards customers, and the app writes connections, too.
+param operatorObjectId = '00000000-0000-0000-0000-000000000003'
+param onboardOverHttp = true

@@ -1,0 +1,5 @@
+using '../main.bicep'
+extends '../environments/test.bicepparam'
+
+// In a virtual network, with private endpoints.
+param vnetEnabled = true

@@ -1,0 +1,5 @@
+using '../main.bicep'
+extends '../environments/test.bicepparam'
+
+// Spread over the zones of the region.
+param zoneRedundant = true

@@ -1,0 +1,235 @@
+"""What the deployments of the snapshots would create: nothing is wrong, and each check finds its kind of fault."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shared.settings import read_settings
+from tests.support import deployment_checks
+from tests.support.deployment import INFRA, NAMES, TEST, Deployment, read
+from tests.support.deployment_checks import NOT_SET, faults
+
+Break = Callable[[Deployment], Any]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_deployment_is_right(name: str):
+    """Test, production and each switch: what the checks look for is as it should be."""
+    assert {} == faults(read(name))
+
+
+def member(kind: str, *path: str) -> Callable[[Deployment], Any]:
+    """The object at a path of a deployment's only or first resource of a type."""
+
+    def find(deployment: Deployment) -> Any:
+        item = next(iter(deployment.of_type(kind).values()))
+        for part in path:
+            item = item[part]
+        return item
+
+    return find
+
+
+site = member("Microsoft.Web/sites", "properties")
+site_config = member("Microsoft.Web/sites", "properties", "siteConfig")
+settings = member("Microsoft.Web/sites", "properties", "siteConfig", "appSettings")
+scale = member("Microsoft.Web/sites", "properties", "functionAppConfig", "scaleAndConcurrency")
+account = member("Microsoft.Storage/storageAccounts", "properties")
+plan = member("Microsoft.Web/serverfarms", "properties")
+criterion = member("Microsoft.Insights/scheduledQueryRules", "properties", "criteria", "allOf")
+
+
+def remove(kind: str, ends_with: str) -> Break:
+    """Remove the resource of a type whose name ends so."""
+
+    def act(deployment: Deployment) -> None:
+        key = next(key for key, each in deployment.of_type(kind).items() if each["name"].endswith(ends_with))
+        del deployment.resources[key]
+
+    return act
+
+
+FIRST_ACCOUNT = next(iter(TEST.of_type("Microsoft.Storage/storageAccounts").values()))["name"]
+
+
+def move_role(deployment: Deployment) -> None:
+    """Assign the first role on a queue on the whole account instead."""
+    kind = "Microsoft.Authorization/roleAssignments"
+    key = next(key for key in deployment.of_type(kind) if "/queues/jobs/" in key)
+    assignment = deployment.resources.pop(key)
+    deployment.resources[key.replace("/queueServices/default/queues/jobs/", "/")] = assignment
+
+
+FAULTS: dict[str, tuple[str, Break, str]] = {
+    "a member that Flex refuses": (
+        *("refused_by_flex", lambda each: site_config(each).update(ftpsState="Disabled")),
+        "Flex Consumption refuses siteConfig.ftpsState.",
+    ),
+    "a setting that Flex refuses": (
+        *("refused_by_flex", lambda each: settings(each).update(WEBSITE_RUN_FROM_PACKAGE="1")),
+        "Flex Consumption refuses the setting WEBSITE_RUN_FROM_PACKAGE.",
+    ),
+    "few instances": (
+        *("refused_by_flex", lambda each: scale(each).update(maximumInstanceCount=10)),
+        "Some regions refuse fewer than 40 instances.",
+    ),
+    "a missing role": (
+        *("wrong_roles", remove("Microsoft.Authorization/roleAssignments", "")),
+        "id lacks Storage Blob Data Owner on sthost.",
+    ),
+    "a role on too much": ("wrong_roles", move_role, "id has Storage Queue Data Contributor on stjobs."),
+    "shared keys": (
+        *("open_doors", lambda each: account(each).update(allowSharedKeyAccess=True)),
+        f"{FIRST_ACCOUNT}: allowSharedKeyAccess must be False.",
+    ),
+    "an account that only absent private endpoints reach": (
+        *("open_networks", lambda each: account(each).update(publicNetworkAccess="Disabled")),
+        f"{FIRST_ACCOUNT}: publicNetworkAccess does not fit the private endpoints.",
+    ),
+    "a key in a setting": (
+        *("open_doors", lambda each: settings(each).update(JOBS_QUEUE="[listKeys('id', '2025-06-01').keys[0].value]")),
+        "A key is read.",
+    ),
+    "a missing setting": (
+        *("wrong_settings", lambda each: settings(each).pop("KEY_VAULT_URL")),
+        "KEY_VAULT_URL is not set.",
+    ),
+    "a misspelled setting": (
+        *("wrong_settings", lambda each: settings(each).update(KEY_VAULT_URI="https://vault")),
+        "Nothing reads KEY_VAULT_URI.",
+    ),
+    "a setting for the local stack": (
+        *("wrong_settings", lambda each: settings(each).update(ALLOW_LOCAL_ENDPOINTS="true")),
+        "ALLOW_LOCAL_ENDPOINTS must not be set.",
+    ),
+    "a missing queue": (
+        *("wrong_names", remove("Microsoft.Storage/storageAccounts/queueServices/queues", "/callbacks-poison")),
+        "callbacks-poison is not created (queues).",
+    ),
+    "a renamed container": (
+        *("wrong_names", lambda each: settings(each).update(TEMPLATES_CONTAINER="shapes")),
+        "shapes is not created (containers).",
+    ),
+    "a warm function that does not exist": (
+        *("wrong_names", lambda each: scale(each).update(alwaysReady=[{"name": "function:do", "instanceCount": 1}])),
+        "There is no function do.",
+    ),
+    "a renamed event": (
+        *("unknown_events", lambda each: criterion(each)[0].update(query='T | where Message startswith "job_ended "')),
+        "jobs-failing looks for job_ended, which is no event.",
+    ),
+    "zones for the app only": (
+        *("unreachable", lambda each: plan(each).update(zoneRedundant=True)),
+        "The zones of the app and of Storage differ (Standard_LRS).",
+    ),
+    "two versions of an API": (
+        *(
+            "old_versions",
+            lambda each: next(iter(each.of_type("Microsoft.Insights/metricAlerts").values())).update(
+                apiVersion="2018-03-01"
+            ),
+        ),
+        "Microsoft.Insights/metricAlerts is created by several API versions.",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_found(fault: str):
+    """A deliberate fault in a copy of the snapshot is named by the check for its kind."""
+    check, break_it, sentence = FAULTS[fault]
+    broken = Deployment("test", copy.deepcopy(TEST.resources))
+    break_it(broken)
+
+    assert sentence in getattr(deployment_checks, check)(broken)
+
+
+def test_production_is_spread_over_zones_in_a_network_of_its_own():
+    """Production has what the switches are for; both environments may grow to 40 instances at least."""
+    production = read("production")
+    scales = [each.app["functionAppConfig"]["scaleAndConcurrency"] for each in (TEST, production)]
+
+    assert all(each["maximumInstanceCount"] >= 40 and each["instanceMemoryMB"] >= 2048 for each in scales)
+    assert [[], [2, 2]] == [[group["instanceCount"] for group in each["alwaysReady"]] for each in scales]
+    assert production.of_type("Microsoft.Network/privateEndpoints")
+    skus = {
+        name: {each["sku"]["name"] for each in read(name).of_type("Microsoft.Storage/storageAccounts").values()}
+        for name in ("test", "production", "geo")
+    }
+    assert {"test": {"Standard_LRS"}, "production": {"Standard_ZRS"}, "geo": {"Standard_GRS"}} == skus
+
+
+def test_an_update_lets_jobs_end_unless_told_otherwise():
+    """The app is updated in a rolling way; `Recreate` leaves the property out. Code and settings are one resource."""
+    strategies = {
+        name: read(name).app["functionAppConfig"].get("siteUpdateStrategy")
+        for name in ("test", "production", "recreate")
+    }
+
+    assert {"test": {"type": "RollingUpdate"}, "production": {"type": "RollingUpdate"}, "recreate": None} == strategies
+    assert {} == TEST.of_type("Microsoft.Web/sites/config")
+
+
+def test_settings_are_the_codes_defaults():
+    """By default the settings mean the same as leaving them out."""
+    addresses = {name: text for name, text in TEST.readable_settings.items() if name.startswith("JobStorage__")}
+    default, template = read_settings(addresses), read_settings(TEST.readable_settings)
+
+    differing = {
+        name
+        for name in default.__slots__
+        if name != "static_connection" and getattr(default, name) != getattr(template, name)
+    }
+    # test keeps jobs for a week
+    assert {
+        "key_vault_url",
+        "azure_client_id",
+        "applicationinsights_connection_string",
+        "retain_jobs_days",
+    } == differing
+    assert set(NOT_SET).isdisjoint(TEST.settings)
+
+
+def test_vault_logs_who_reads_secrets():
+    """Each read of a secret is logged into a table of its own, AZKVAuditLogs."""
+    (logs,) = TEST.of_type("Microsoft.Insights/diagnosticSettings").values()
+
+    assert {"categoryGroup": "audit", "enabled": True} in logs["properties"]["logs"]
+    assert "Dedicated" == logs["properties"]["logAnalyticsDestinationType"]
+
+
+def test_switch_changes_only_what_it_is_for():
+    """A switch changes, adds and removes these types of resources, and none else."""
+    changed = {}
+    for name in {path.stem for path in INFRA.glob("snapshots/*.bicepparam")}:
+        resources = read(name).resources
+        keys = {
+            key for key in {*resources, *TEST.resources} - {"outputs"} if resources.get(key) != TEST.resources.get(key)
+        }
+        kinds = {(resources.get(key) or TEST.resources[key])["type"] for key in keys}
+        changed[name] = {kind.removeprefix("Microsoft.") for kind in kinds}
+
+    accounts, sites, roles = "Storage/storageAccounts", "Web/sites", "Authorization/roleAssignments"
+    queues = "Storage/storageAccounts/queueServices/queues"
+    assert {
+        "always-ready": {sites},
+        "audit": {"Insights/diagnosticSettings", "Insights/webtests", "Insights/metricAlerts"},
+        "entra": {sites, "Web/sites/config"},
+        "geo": {accounts},
+        "keda": {"ManagedIdentity/userAssignedIdentities", roles},
+        "more-queues": {sites, queues, roles},
+        "no-roles": {roles},
+        "operator": {roles},
+        "private-network": {
+            *(accounts, sites, "KeyVault/vaults", "Network/virtualNetworks", "Network/privateDnsZones"),
+            *("Network/privateDnsZones/virtualNetworkLinks", "Network/privateEndpoints"),
+            "Network/privateEndpoints/privateDnsZoneGroups",
+        },
+        "recreate": {sites},
+        "static-connection": {sites},
+        "zones": {accounts, sites, "Web/serverfarms"},
+    } == changed

@@ -1,0 +1,92 @@
+"""The gate of the templates, which `dev.py check` runs: with the compiler, and without one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from infra import gate
+from tests.support.deployment import INFRA, ROOT
+
+COMPILER = os.environ.get("BICEP") or shutil.which("bicep")
+
+
+@pytest.mark.parametrize(("in_ci", "code", "verdict"), [("", 0, "skipped"), ("true", 1, "FAILED")])
+def test_without_a_compiler_the_gate_says_so(
+    in_ci: str,
+    code: int,
+    verdict: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+):
+    """Without a compiler the gate is skipped, with the reason; in CI it fails."""
+    monkeypatch.delenv("BICEP", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", in_ci)
+
+    assert code == gate.main([])
+    assert capsys.readouterr().out == (
+        f"gate   {verdict}: there is no Bicep compiler, neither in the variable BICEP nor on PATH.\n"
+    )
+
+
+def test_switch_is_stored_by_what_it_changes():
+    """The snapshot of a switch has the resources that it changes or adds, and no content for those that it removes."""
+    base = {"a": {"size": 1}, "b": {"size": 2}, "c": {"size": 3}}
+
+    assert {"b": {"size": 4}, "d": {"size": 5}, "c": None} == gate.changes(
+        base, {"a": {"size": 1}, "b": {"size": 4}, "d": {"size": 5}}
+    )
+
+
+def test_ci_has_the_compiler_of_the_gate():
+    """GitHub's workflow installs the version that the snapshots are made with, before it runs `dev.py check`."""
+    workflow = (ROOT / ".github/workflows/check.yml").read_text()
+
+    (version,) = re.findall(r"az bicep install --version v([\d.]+) ", workflow)
+    assert gate.VERSION == version
+    assert workflow.index("az bicep install") < workflow.index("dev.py check")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not COMPILER, reason="There is no Bicep compiler, so types are not checked.")
+def test_gate_finds_faults_that_only_the_compiler_knows(tmp_path: Path):
+    """
+    The templates pass. A wrong property, an unused parameter, a line out of format, an API version of years ago, a
+    changed resource, a switch that does not exist and Bicep in the docs that does not compile are faults.
+    """
+    infra = tmp_path / "infra"
+    changes = {
+        "a wrong property": ("app/vault.bicep", "softDeleteRetentionInDays: 90", "retention: 90", "BCP037"),
+        "an unused parameter": ("app/vault.bicep", "param tags ", "param unused string = ''\nparam tags ", "no-unused"),
+        "a line out of format": ("app/identity.bicep", "  name: name", "  name:   name", "identity.bicep is out of"),
+        "an old version": ("app/alerts.bicep", "metricAlerts@2026-01-01", "metricAlerts@2018-03-01", "use-recent-api"),
+        "a changed resource": ("app/vault.bicep", "InDays: 90", "InDays: 30", "test.json is"),
+        "no such switch": ("snapshots/zones.bicepparam", "zoneRedundant", "zonesRedundant", "zones.bicepparam"),
+    }
+    assert COMPILER
+    with gate.compiler(COMPILER) as call:
+        shutil.copytree(INFRA, infra, ignore=shutil.ignore_patterns("__pycache__"))
+        assert [] == gate.find_faults(call, infra)
+        for fault, (name, old, new, words) in changes.items():
+            path = infra / name
+            text = path.read_text()
+            assert old in text, fault
+            path.write_text(text.replace(old, new, 1))
+            try:
+                reported = "\n".join(gate.find_faults(call, infra))
+            except gate.CompilerError as exc:
+                reported = str(exc)
+            assert words in reported, fault
+            path.write_text(text)
+        for page in sorted((ROOT / "docs").rglob("*.md")):
+            for block in re.findall(r"^```bicep\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+                path = tmp_path / "docs.bicep"
+                path.write_text(block)
+                answer = call("compile", path=str(path))
+                assert [] == [each for each in answer["diagnostics"] if each["level"] == "Error"], page.name

@@ -1,0 +1,88 @@
+"""The parameters of the templates in azd's file and the docs, and what no file or deployment may hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import INFRA, NAMES, ROOT, TEST, read
+
+SOURCE = (INFRA / "main.bicep").read_text()
+DECLARED = {
+    name: default.strip("'") for name, default in re.findall(r"^param (\w+) \w+(?: = (.*))?$", SOURCE, re.MULTILINE)
+}
+"""The parameters of main.bicep and their defaults, or an empty text for those that are required or empty."""
+AZD = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
+SHIPPED = [
+    *sorted(INFRA.rglob("*.bicep*")),
+    *INFRA.glob("*.json"),
+    *INFRA.rglob("*.kql"),
+    ROOT / "azure.yaml",
+    *(ROOT / ".github").rglob("*.yml"),
+    *(path for path in (ROOT / "container").rglob("*") if path.is_file()),
+]
+
+
+def test_azd_parameters_have_the_templates_defaults():
+    """main.parameters.json takes each parameter of main.bicep from the environment, or has the same default."""
+    matches = {name: re.fullmatch(r"\$\{([A-Z_]+)(?:=(.*))?\}", each["value"]) for name, each in AZD.items()}
+
+    assert len(DECLARED) > 30
+    assert DECLARED == {name: match[2] or "" for name, match in matches.items() if match}
+    assert ["environmentName", "location"] == [name for name, match in matches.items() if match and match[2] is None]
+
+
+def test_parameters_are_in_the_docs():
+    """The table of docs/deploy.md has every parameter with its variable and its default, as azd's file has it."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    expected = [
+        (variable, default, name)
+        for name, each in AZD.items()
+        for variable, default in re.findall(r"^\$\{(\w+)=?(.*)\}$", each["value"])
+    ]
+
+    rows = re.findall(r"^\| `([A-Z_]+)` \| `(\w+)` \| ?(.*?) ?\| .*\|$", page, re.MULTILINE)
+    assert expected == [(variable, default, name) for variable, name, default in rows]
+
+
+def test_each_switch_has_a_snapshot():
+    """A parameter that is a switch, or adds resources or settings, is set by a deployment of the snapshots."""
+    files = [*INFRA.glob("snapshots/*.bicepparam"), *INFRA.glob("environments/*.bicepparam")]
+    used = {name for file in files for name in re.findall(r"^param (\w+) =", file.read_text(), re.MULTILINE)}
+    switches = {name for name, default in DECLARED.items() if default in {"true", "false"}}
+
+    # its value alone is a setting's
+    assert switches - used == {"recoverVault", "allowPrivateEndpoints"}
+    assert used <= set(DECLARED)
+    assert sorted(file.stem for file in files) == NAMES
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_no_file_has_a_secret(file: Path):
+    """No key, no connection string, and nothing that reads one, in any file of the deployment."""
+    text = file.read_text().replace("host/default/listkeys", "")  # the function key that `aijobs verify` needs
+    reading = r"listKeys|listSecrets|list\w*Sas|AccountKey|SharedAccess|password|client[-_]?secret"
+    words = re.findall(r"[A-Za-z0-9+/_]{24,}={0,2}", text)
+
+    assert not re.search(reading, text, re.IGNORECASE)
+    assert [] == [word for word in words if len(re.findall(r"\d", word)) > 3 and word.lower() != word]
+
+
+def test_outputs_are_in_upper_case_and_hold_no_secret():
+    """Outputs, which azd stores, are named like environment variables, and none of them is a credential."""
+    for name in NAMES:
+        outputs = read(name).resources["outputs"]
+        assert [] == [key for key in outputs if not re.fullmatch(r"[A-Z][A-Z_]+", key)]
+        assert not re.search(r"connectionString|list\w+\(|secret", json.dumps(outputs), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("kind", ["Microsoft.EventGrid/systemTopics", "Microsoft.Insights/webtests"])
+def test_names_have_only_allowed_characters(kind: str):
+    """A name of letters, digits and hyphens only isn't made from the environment's, which may have `_` and `.`."""
+    (resource,) = TEST.of_type(kind).values()
+
+    assert re.fullmatch(r"[A-Za-z0-9-]{3,50}", resource["name"])
+    assert resource["tags"]["azd-env-name"] not in resource["name"]
