@@ -217,24 +217,28 @@ var fewestAlwaysReady = zoneRedundant ? 2 : 0
 // Standard_LRS, Standard_ZRS, Standard_GRS or Standard_GZRS.
 var storageSku = 'Standard_${geoRedundant ? 'G' : ''}${zoneRedundant ? 'Z' : geoRedundant ? '' : 'L'}RS'
 
+// Everything is in one group, so that it can be removed as one.
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
   location: location
   tags: tags
 }
 
+// The app runs as this.
 module identity 'app/identity.bicep' = {
   name: 'identity'
   scope: group
   params: { name: identityName, location: location, tags: tags }
 }
 
+// KEDA runs as this, so that what scales the app can read no job's data but the messages of two queues.
 module keda 'app/identity.bicep' = if (kedaIdentity) {
   name: 'keda'
   scope: group
   params: { name: kedaIdentityName, location: location, tags: tags }
 }
 
+// Logs, telemetry.
 module monitoring 'app/monitoring.bicep' = {
   name: 'monitoring'
   scope: group
@@ -265,6 +269,7 @@ module hostStorage 'app/storage.bicep' = {
   }
 }
 
+// The jobs' account: queues, rows, inputs and results.
 module jobStorage 'app/storage.bicep' = {
   name: 'job-storage'
   scope: group
@@ -284,6 +289,7 @@ module jobStorage 'app/storage.bicep' = {
   }
 }
 
+// Customers' connections.
 module vault 'app/vault.bicep' = {
   name: 'vault'
   scope: group
@@ -297,6 +303,7 @@ module vault 'app/vault.bicep' = {
   }
 }
 
+// A network of the app's own.
 module network 'app/network.bicep' = if (vnetEnabled) {
   name: 'network'
   scope: group
@@ -316,6 +323,7 @@ module network 'app/network.bicep' = if (vnetEnabled) {
   }
 }
 
+// What the identities may do.
 module rbac 'app/rbac.bicep' = if (assignRoles) {
   name: 'rbac'
   scope: group
@@ -339,6 +347,7 @@ module rbac 'app/rbac.bicep' = if (assignRoles) {
   dependsOn: [hostStorage, jobStorage, vault, monitoring]
 }
 
+// The app itself.
 module app 'app/function.bicep' = {
   name: 'function'
   scope: group
@@ -408,6 +417,7 @@ module app 'app/function.bicep' = {
   dependsOn: [rbac] // an assignment takes minutes to take effect everywhere, so it comes first
 }
 
+// What wakes somebody.
 module alerts 'app/alerts.bicep' = {
   name: 'alerts'
   scope: group
@@ -427,6 +437,7 @@ module alerts 'app/alerts.bicep' = {
   }
 }
 
+// What they look at.
 module workbook 'app/workbook.bicep' = {
   name: 'workbook'
   scope: group

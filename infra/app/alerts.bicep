@@ -286,6 +286,7 @@ var metricAlerts = [
   }
 ]
 
+// Who gets the alerts.
 resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   name: 'ag-customer-ai-jobs-${environmentName}'
   location: 'global'
@@ -297,6 +298,7 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
+// An alert for each query.
 resource logRules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   for alert in logAlerts: {
     name: '${alert.name}-${environmentName}'
@@ -331,6 +333,7 @@ resource logRules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   }
 ]
 
+// An alert for each metric.
 resource metricRules 'Microsoft.Insights/metricAlerts@2026-01-01' = [
   for alert in metricAlerts: {
     name: '${alert.name}-${environmentName}'
@@ -385,6 +388,7 @@ resource health 'Microsoft.Insights/webtests@2022-06-15' = if (healthTest) {
   }
 }
 
+// Fires if two of the three locations get no answer.
 resource appDown 'Microsoft.Insights/metricAlerts@2026-01-01' = if (healthTest) {
   name: 'app-down-${environmentName}'
   location: 'global'
@@ -416,6 +420,7 @@ resource vaultEvents 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
   properties: { source: vaultId, topicType: 'Microsoft.KeyVault.vaults' }
 }
 
+// Makes each of these events an alert.
 resource secretsExpiring 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: vaultEvents
   name: 'secrets-expiring'

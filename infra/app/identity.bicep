@@ -3,6 +3,7 @@ param name string
 param location string
 param tags { *: string }
 
+// An identity without a secret: Azure vouches for what runs as it.
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: name
   location: location

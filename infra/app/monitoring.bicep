@@ -10,6 +10,7 @@ param retentionDays int
 @description('GB per day; -1: no limit.')
 param dailyCapGB int
 
+// Where all logs are, and what the alerts query.
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
   name: workspaceName
   location: location
@@ -22,6 +23,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
   }
 }
 
+// Takes the telemetry of the app and its host. It writes into the workspace.
 resource insights 'Microsoft.Insights/components@2020-02-02' = {
   name: insightsName
   location: location

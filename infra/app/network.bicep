@@ -15,6 +15,7 @@ var zones = {
   vault: 'privatelink.vaultcore${replace(environment().suffixes.keyvaultDns, '.vault', '')}'
 }
 
+// One subnet for the app, one for the private endpoints.
 resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
   name: name
   location: location
@@ -45,6 +46,7 @@ resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
   }
 }
 
+// The names of Storage and the vault, which lead to their private addresses ...
 resource dnsZones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
   for zone in items(zones): {
     name: zone.value
@@ -53,6 +55,7 @@ resource dnsZones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
   }
 ]
 
+// ... within this network.
 resource dnsLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
   for (zone, i) in items(zones): {
     parent: dnsZones[i]
@@ -63,6 +66,7 @@ resource dnsLinks 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06
   }
 ]
 
+// The private addresses.
 resource endpoints 'Microsoft.Network/privateEndpoints@2026-01-01' = [
   for target in targets: {
     name: 'pe-${target.name}-${name}'
@@ -77,6 +81,7 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2026-01-01' = [
   }
 ]
 
+// Enters each address into its zone.
 resource endpointNames 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2026-01-01' = [
   for (target, i) in targets: {
     parent: endpoints[i]

@@ -33,17 +33,20 @@ param insightsName string
 param onboardOverHttp bool
 
 // learn.microsoft.com/azure/role-based-access-control/built-in-roles
-var roles = {
-  StorageBlobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
-  StorageBlobDataContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
-  StorageBlobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
-  StorageQueueDataReader: '19e7f393-937e-4f77-808e-96b94797925e'
-  StorageQueueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
-  StorageTableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
-  KeyVaultSecretsUser: '4633458b-17de-408a-b874-0445c86b69e6'
-  KeyVaultSecretsOfficer: 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
-  MonitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
-}
+var roles = mapValues(
+  {
+    StorageBlobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+    StorageBlobDataContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+    StorageBlobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
+    StorageQueueDataReader: '19e7f393-937e-4f77-808e-96b94797925e'
+    StorageQueueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+    StorageTableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
+    KeyVaultSecretsUser: '4633458b-17de-408a-b874-0445c86b69e6'
+    KeyVaultSecretsOfficer: 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
+    MonitoringMetricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
+  },
+  id => subscriptionResourceId('Microsoft.Authorization/roleDefinitions', id)
+)
 
 resource hostAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
   name: hostAccountName
@@ -94,31 +97,31 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
 
 // The host's account: the package of the code, locks and function keys (blobs), its diagnostic events (tables).
 
+// The package of the code, locks and function keys: the host requires this role.
 resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: hostAccount
   name: guid(hostAccount.id, appIdentityName, roles.StorageBlobDataOwner)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageBlobDataOwner)
+    roleDefinitionId: roles.StorageBlobDataOwner
   }
 }
 
+// The host's diagnostic events.
 resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: hostAccount
   name: guid(hostAccount.id, appIdentityName, roles.StorageTableDataContributor)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId(
-      'Microsoft.Authorization/roleDefinitions',
-      roles.StorageTableDataContributor
-    )
+    roleDefinitionId: roles.StorageTableDataContributor
   }
 }
 
 // The jobs' account: one assignment per queue and container.
 
+// Jobs, results and callbacks are received and sent.
 resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (queue, i) in queues: {
     scope: existingQueues[i]
@@ -126,14 +129,12 @@ resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId(
-        'Microsoft.Authorization/roleDefinitions',
-        roles.StorageQueueDataContributor
-      )
+      roleDefinitionId: roles.StorageQueueDataContributor
     }
   }
 ]
 
+// Results, steps and inputs over HTTP are written; the sweep deletes them.
 resource jobResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (container, i) in writtenContainers: {
     scope: existingWrittenContainers[i]
@@ -141,14 +142,12 @@ resource jobResults 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId(
-        'Microsoft.Authorization/roleDefinitions',
-        roles.StorageBlobDataContributor
-      )
+      roleDefinitionId: roles.StorageBlobDataContributor
     }
   }
 ]
 
+// Inputs, templates and statements are read.
 resource jobInputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (container, i) in readContainers: {
     scope: existingReadContainers[i]
@@ -156,7 +155,7 @@ resource jobInputs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
     properties: {
       principalId: appPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageBlobDataReader)
+      roleDefinitionId: roles.StorageBlobDataReader
     }
   }
 ]
@@ -168,49 +167,46 @@ resource jobTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId(
-      'Microsoft.Authorization/roleDefinitions',
-      roles.StorageTableDataContributor
-    )
+    roleDefinitionId: roles.StorageTableDataContributor
   }
 }
 
 // The vault: a reader; an officer only if customers are onboarded over HTTP.
 
+// Connections, signing secrets and the keys of exports are read.
 resource vaultReader 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: vault
   name: guid(vault.id, appIdentityName, roles.KeyVaultSecretsUser)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.KeyVaultSecretsUser)
+    roleDefinitionId: roles.KeyVaultSecretsUser
   }
 }
 
+// Connections are written, if customers are onboarded over HTTP.
 resource vaultOfficer 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (onboardOverHttp) {
   scope: vault
   name: guid(vault.id, appIdentityName, roles.KeyVaultSecretsOfficer)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.KeyVaultSecretsOfficer)
+    roleDefinitionId: roles.KeyVaultSecretsOfficer
   }
 }
 
+// Telemetry is sent: Application Insights takes no key.
 resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: insights
   name: guid(insights.id, appIdentityName, roles.MonitoringMetricsPublisher)
   properties: {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId(
-      'Microsoft.Authorization/roleDefinitions',
-      roles.MonitoringMetricsPublisher
-    )
+    roleDefinitionId: roles.MonitoringMetricsPublisher
   }
 }
 
-// KEDA: it reads how many messages a queue has, and nothing else.
+// KEDA: it looks into the two queues that jobs and callbacks wait in.
 
 var kedaQueues = empty(kedaIdentityName) ? [] : countedQueues
 
@@ -221,6 +217,7 @@ resource existingCountedQueues 'Microsoft.Storage/storageAccounts/queueServices/
   }
 ]
 
+// The number of messages, and the first of them, are read.
 resource kedaCounts 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (queue, i) in kedaQueues: {
     scope: existingCountedQueues[i]
@@ -228,7 +225,7 @@ resource kedaCounts 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
     properties: {
       principalId: kedaPrincipalId
       principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.StorageQueueDataReader)
+      roleDefinitionId: roles.StorageQueueDataReader
     }
   }
 ]
@@ -239,6 +236,7 @@ var operatorRoles = empty(operatorObjectId)
   ? []
   : [roles.StorageBlobDataContributor, roles.StorageQueueDataContributor, roles.StorageTableDataContributor]
 
+// Inputs and results, queues, and rows.
 resource operatorStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for role in operatorRoles: {
     scope: jobAccount
@@ -246,17 +244,18 @@ resource operatorStorage 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
     properties: {
       principalId: operatorObjectId
       principalType: operatorType
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
+      roleDefinitionId: role
     }
   }
 ]
 
+// Customers are onboarded, and their keys changed.
 resource operatorVault 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorObjectId)) {
   scope: vault
   name: guid(vault.id, operatorObjectId, roles.KeyVaultSecretsOfficer, 'operator')
   properties: {
     principalId: operatorObjectId
     principalType: operatorType
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.KeyVaultSecretsOfficer)
+    roleDefinitionId: roles.KeyVaultSecretsOfficer
   }
 }

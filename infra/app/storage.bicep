@@ -24,6 +24,7 @@ param workspaceId string
 @description('Logs every request.')
 param audit bool
 
+// Access is by roles alone: no shared keys, no public blobs.
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   name: name
   location: location
@@ -43,6 +44,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   }
 }
 
+// What was deleted by mistake can be restored for a week.
 resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = {
   parent: account
   name: 'default'
@@ -52,6 +54,7 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = {
   }
 }
 
+// The containers, closed to anonymous readers.
 resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' = [
   for container in containers: {
     parent: blobs
@@ -60,11 +63,13 @@ resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containe
   }
 ]
 
+// Queues have no options.
 resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2025-06-01' = {
   parent: account
   name: 'default'
 }
 
+// The queues. The app could not create them: its roles are on each queue.
 resource jobQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-01' = [
   for queue in queues: {
     parent: queueService
@@ -72,11 +77,13 @@ resource jobQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-
   }
 ]
 
+// Tables have no options.
 resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2025-06-01' = {
   parent: account
   name: 'default'
 }
 
+// The tables.
 resource jobTables 'Microsoft.Storage/storageAccounts/tableServices/tables@2025-06-01' = [
   for table in tables: {
     parent: tableService
@@ -112,6 +119,7 @@ var everything = [
   { category: 'StorageDelete', enabled: true }
 ]
 
+// Who read, wrote and deleted blobs ...
 #disable-next-line use-recent-api-versions // the only release is of 2016
 resource blobLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audit) {
   scope: blobs
@@ -119,6 +127,7 @@ resource blobLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = i
   properties: { workspaceId: workspaceId, logs: everything }
 }
 
+// ... messages ...
 #disable-next-line use-recent-api-versions // the only release is of 2016
 resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audit) {
   scope: queueService
@@ -126,6 +135,7 @@ resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = 
   properties: { workspaceId: workspaceId, logs: everything }
 }
 
+// ... and rows.
 #disable-next-line use-recent-api-versions // the only release is of 2016
 resource tableLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audit) {
   scope: tableService

@@ -31,6 +31,7 @@ resource vault 'Microsoft.KeyVault/vaults@2026-02-01' = {
   }
 }
 
+// Who read, wrote and deleted secrets.
 #disable-next-line use-recent-api-versions // no release has category groups and dedicated tables
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: vault

@@ -177,6 +177,7 @@ var timeRange = {
   }
 }
 
+// A page in the portal.
 resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   name: guid(resourceGroup().id, 'customer-ai-jobs')
   location: location

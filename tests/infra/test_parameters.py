@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -86,3 +87,17 @@ def test_names_have_only_allowed_characters(kind: str):
 
     assert re.fullmatch(r"[A-Za-z0-9-]{3,50}", resource["name"])
     assert resource["tags"]["azd-env-name"] not in resource["name"]
+
+
+@pytest.mark.parametrize("file", sorted(INFRA.rglob("*.bicep")), ids=lambda file: file.name)
+def test_each_resource_says_what_it_is_for(file: Path):
+    """Above each resource and module that a template creates is a comment."""
+    lines = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#disable")]
+    created = [
+        (above, line)
+        for above, line in itertools.pairwise(lines)
+        if re.match(r" *(resource|module) \w+ ", line) and " existing = " not in line
+    ]
+
+    assert created
+    assert [] == [line for above, line in created if not above.lstrip().startswith("//")]
