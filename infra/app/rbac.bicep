@@ -95,7 +95,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: insightsName
 }
 
-// The host's account: the package of the code, locks and function keys (blobs), its diagnostic events (tables).
+// The app, on the host's account.
 
 // The package of the code, locks and function keys: the host requires this role.
 resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
@@ -119,7 +119,7 @@ resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The jobs' account: one assignment per queue and container.
+// The app, on the jobs' account: one assignment per queue and container.
 
 // Jobs, results and callbacks are received and sent.
 resource jobQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
@@ -171,7 +171,7 @@ resource jobTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// The vault: a reader; an officer only if customers are onboarded over HTTP.
+// The app, on the vault and Application Insights.
 
 // Connections, signing secrets and the keys of exports are read.
 resource vaultReader 'Microsoft.Authorization/roleAssignments@2022-04-01' = {

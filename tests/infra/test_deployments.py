@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
         "jobs-failing looks for job_ended, which is no event.",
     ),
     "zones for the app only": (
-        *("unreachable", lambda each: plan(each).update(zoneRedundant=True)),
+        *("wrong_zones", lambda each: plan(each).update(zoneRedundant=True)),
         "The zones of the app and of Storage differ (Standard_LRS).",
     ),
     "two versions of an API": (

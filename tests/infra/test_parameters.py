@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.app_settings import settings_in_code
 from tests.support.deployment import INFRA, NAMES, ROOT, TEST, read
 
 SOURCE = (INFRA / "main.bicep").read_text()
@@ -47,6 +48,26 @@ def test_parameters_are_in_the_docs():
 
     rows = re.findall(r"^\| `([A-Z_]+)` \| `(\w+)` \| ?(.*?) ?\| .*\|$", page, re.MULTILINE)
     assert expected == [(variable, default, name) for variable, name, default in rows]
+
+
+OTHERS = {
+    *("AZURE_SUBSCRIPTION_ID", "AZURE_TOKEN_CREDENTIALS", "NO_COLOR", "OPENAI_ADMIN_KEY"),
+    *("OTEL_METRIC_EXPORT_INTERVAL", "OTEL_TRACES_SAMPLER"),
+    *("CLIENT_ID", "HOST_ACCOUNT", "JOB_ACCOUNT", "JOB_QUEUE", "NEEDS_MODEL"),
+}
+"""Variables of azd, of SDKs and of the command line, and words that the reader replaces."""
+
+
+def test_variables_that_pages_name_exist():
+    """A word in capitals on a page is a variable of azd's file, an app setting or an output, or one of `OTHERS`."""
+    variables = {name for each in AZD.values() for name in re.findall(r"^\$\{(\w+)", each["value"])}
+    pages = "\n".join(page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))])
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z0-9]+)+)(?:=\w+)?`", pages))
+
+    assert (
+        set() == named - variables - settings_in_code() - set(TEST.settings) - set(TEST.resources["outputs"]) - OTHERS
+    )
+    assert set() == OTHERS - named
 
 
 def test_each_switch_has_a_snapshot():

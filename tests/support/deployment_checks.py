@@ -184,7 +184,7 @@ def unknown_events(deployment: Deployment) -> Iterator[str]:
                 yield f"{name} looks for {begin.strip()}, which is no event."
 
 
-def unreachable(deployment: Deployment) -> Iterator[str]:
+def wrong_zones(deployment: Deployment) -> Iterator[str]:
     """Zones without what makes them work: copies in each, and an instance in more than one."""
     (plan,) = deployment.of_type("Microsoft.Web/serverfarms").values()
     skus = {each["sku"]["name"] for each in deployment.of_type("Microsoft.Storage/storageAccounts").values()}
@@ -215,7 +215,7 @@ def old_versions(deployment: Deployment) -> Iterator[str]:
 
 CHECKS: tuple[Callable[[Deployment], Iterator[str]], ...] = (
     *(refused_by_flex, wrong_roles, open_doors, open_networks, wrong_settings),
-    *(wrong_names, unknown_events, unreachable, old_versions),
+    *(wrong_names, unknown_events, wrong_zones, old_versions),
 )
 
 
