@@ -13,7 +13,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -33,19 +32,18 @@ class WorkerStopping(RetryLater):
     usual_delay_s = 1
 
 
-@dataclass(slots=True, eq=False)
 class Call:
     """A call, with the waits before and between its tries."""
 
-    drain: Drain
-    timeout: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
-    is_under_way: bool = False
-    was_cut_off: bool = False
+    def __init__(self, drain: Drain) -> None:
+        self.timeout = asyncio.timeout(None)
+        self.is_under_way = self.was_cut_off = False
+        self._drain = drain
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
         """Wrap each try in it. Raises WorkerStopping before a try, UpstreamTimeout if the stop cuts it off."""
-        self.drain.check()
+        self._drain.check()
         self.is_under_way = True
         try:
             yield
@@ -68,15 +66,14 @@ class Call:
             self.timeout.reschedule(asyncio.get_running_loop().time())
 
 
-@dataclass(slots=True)
 class Drain:
     """Whether this worker stops, and what still runs on it."""
 
-    calls_s: float = CALLS_S
-    grace_s: float = GRACE_S
-    is_stopping: bool = False
-    _calls: set[Call] = field(default_factory=set)
-    _invocations: set[asyncio.Task[Any]] = field(default_factory=set)
+    def __init__(self, *, calls_s: float = CALLS_S, grace_s: float = GRACE_S) -> None:
+        self.is_stopping = False
+        self._calls_s, self._grace_s = calls_s, grace_s
+        self._calls = set[Call]()
+        self._invocations = set[asyncio.Task[Any]]()
 
     def check(self) -> None:
         """Raise WorkerStopping if nothing new may begin."""
@@ -111,11 +108,11 @@ class Drain:
         for call in self._calls:
             if not call.is_under_way:
                 call.interrupt()
-        if await self._ended(self.calls_s):
+        if await self._ended(self._calls_s):
             return
         for call in self._calls:
             call.interrupt()
-        await self._ended(self.grace_s - self.calls_s)
+        await self._ended(self._grace_s - self._calls_s)
 
     async def _ended(self, within_s: float) -> bool:
         try:

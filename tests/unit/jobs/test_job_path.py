@@ -143,7 +143,7 @@ async def test_a_chat_job_passes_few_functions(worker: Worker):
     functions = {name for _, name in calls}
     assert 1 == len(published)
     assert len({name.partition(":")[0] for name in functions}) <= 59
-    assert len(functions) <= 246
+    assert len(functions) <= 247
     assert len(calls) <= 412
 
 
