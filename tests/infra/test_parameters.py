@@ -53,9 +53,9 @@ def test_parameters_are_in_the_docs():
 OTHERS = {
     *("AZURE_SUBSCRIPTION_ID", "AZURE_TOKEN_CREDENTIALS", "NO_COLOR", "OPENAI_ADMIN_KEY"),
     *("OTEL_METRIC_EXPORT_INTERVAL", "OTEL_TRACES_SAMPLER"),
-    *("CLIENT_ID", "HOST_ACCOUNT", "JOB_ACCOUNT", "JOB_QUEUE", "NEEDS_MODEL"),
+    *("CLIENT_ID", "HOST_ACCOUNT", "JOB_ACCOUNT", "JOB_QUEUE", "MAX_FAILED_ATTEMPTS", "NEEDS_MODEL"),
 }
-"""Variables of azd, of SDKs and of the command line, and words that the reader replaces."""
+"""Variables of azd, of SDKs and of the command line, constants, and words that the reader replaces."""
 
 
 def test_variables_that_pages_name_exist():
