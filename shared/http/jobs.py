@@ -24,6 +24,7 @@ from shared.http.problems import Problem, invalid_request, not_found
 from shared.http.request_parsing import check_body, customer_to_read, read_page, read_wait
 from shared.http.shares import MAX_WAITS
 from shared.jobs.cancellation import cancel_job
+from shared.jobs.drain import Drain
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.outputs import Outputs
@@ -50,6 +51,7 @@ class JobsResource:
     outputs: Outputs
     submissions: Submissions
     schedule: Schedule
+    drain: Drain
     waits: Shares = field(default_factory=lambda: Shares(MAX_WAITS))
     """Beyond its customer's share, a request is not kept waiting: `Prefer` is no demand."""
 
@@ -152,6 +154,8 @@ class JobsResource:
         deadline = time.monotonic() + wait_s
         reads = 0
         while record.result_body is None and (remaining := deadline - time.monotonic()) > 0:
+            if self.drain.is_stopping:
+                break  # nobody would be there to answer
             interval = _POLL_INTERVALS_S[min(reads, len(_POLL_INTERVALS_S) - 1)]
             await asyncio.sleep(min(interval, remaining))
             reads += 1

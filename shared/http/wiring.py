@@ -79,6 +79,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
         services.outputs,
         services.submissions,
         services.schedule,
+        services.drain,
     )
     templates = TemplateStore(services.blobs, settings.templates_container)
     webhooks = WebhooksResource(settings, services.signing, templates, jobs)
