@@ -18,6 +18,7 @@ from shared.clock import rfc3339
 from shared.contract.job import AnyAction, Job, check_run_at, decode_job_as, explicit_members
 from shared.contract.names import is_reserved_id
 from shared.errors import InvalidJob
+from shared.jobs.versions import VERSION, Version, check_message_version
 
 if TYPE_CHECKING:
     from shared.jobs.base import JobServices
@@ -34,6 +35,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """The trace that the job belongs to (w3.org/TR/trace-context), if telemetry is on. An invalid one is ignored."""
     marker: Annotated[str, Meta(max_length=64)] | None = None
     """What the row of a job has that only the app itself sends (see `jobs.statement_jobs`)."""
+    version: Version = 0
+    """Of the worker that sent it (see `jobs.versions`)."""
 
 
 class QueuedJob(Job, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,8 +48,17 @@ class QueuedJob(Job, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def decode_queued_job(body: bytes, *, default_id: str) -> QueuedJob:
-    """Return the job in a message. Raises InvalidJob with the path of the member at fault."""
-    job = decode_job_as(QueuedJob, body, default_id=default_id)
+    """
+    Return the job in a message. Raises InvalidJob with the path of the member at fault, NewerVersion if a later version
+    of the app sent it.
+    """
+    try:
+        job = decode_job_as(QueuedJob, body, default_id=default_id)
+    except InvalidJob:
+        check_message_version(body)
+        raise
+    if job.envelope is not None and job.envelope.version > VERSION:
+        check_message_version(body)
     if job.options.run_at is not None:
         # What a worker has accepted is not refused by another one, whose clock may be slower.
         check_run_at(job, skew=_CLOCK_SKEW if job.envelope else timedelta())
@@ -54,10 +66,11 @@ def decode_queued_job(body: bytes, *, default_id: str) -> QueuedJob:
 
 
 def encode_queued_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None) -> bytes:
-    """Return the job's message, with its id, the time when it was first submitted, its trace and its marker."""
+    """Return the job's message, with its id, the time when it was first submitted, its trace, marker and version."""
     marker = job.envelope.marker if isinstance(job, QueuedJob) and job.envelope is not None else None
     optional = {"traceparent": traceparent, "marker": marker}
-    envelope = {"submitted_at": rfc3339(submitted_at), **{name: text for name, text in optional.items() if text}}
+    envelope = {"submitted_at": rfc3339(submitted_at), "version": VERSION}
+    envelope |= {name: text for name, text in optional.items() if text}
     return msgspec.json.encode({**explicit_members(job), "_envelope": envelope})
 
 

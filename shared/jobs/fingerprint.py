@@ -9,6 +9,10 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from shared.contract.job import DEFAULT_DEADLINE_S, Job, explicit_members
+from shared.errors import JobConflict
+from shared.jobs.records import job_id_of
+from shared.jobs.versions import check_version
+from shared.storage.base import Row
 
 _OWN_INPUT = re.compile(r"[^/]+/[^/]+/[^/]+/input-(?P<digest>[0-9a-f]{32})\.json")
 """`container/customer/job/…`: an input that came over HTTP and does not fit a message."""
@@ -61,3 +65,10 @@ def without_white_space(job: Job) -> Job:
 def _digest(data: Raw) -> str:
     """Return 32 hex digits of an input's content: white space, escapes and the order of members don't matter."""
     return hashlib.sha256(msgspec.json.encode(msgspec.json.decode(data), order="sorted")).hexdigest()[:32]
+
+
+def check_fingerprint(row: Row, fingerprint: str) -> None:
+    """Raise JobConflict if the row is that of a job with another fingerprint, NewerVersion if that can't be said."""
+    check_version(row.values.get("version", 0), "job's row")
+    if row.values["fingerprint"] != fingerprint:
+        raise JobConflict(f"The id {job_id_of(row)} belongs to a job of customer {row.partition} with other content.")

@@ -14,6 +14,7 @@ from shared.clock import now
 from shared.contract.documents import CallbackState
 from shared.errors import AlreadyRunning
 from shared.jobs.records import NO_WAKEUP, State, is_worker_dead, job_key
+from shared.jobs.versions import check_version
 from shared.storage.base import Row, RowChanged, Table
 
 _MAX_WRITES = 5
@@ -23,7 +24,7 @@ _MAX_ERROR_LENGTH = 500
 
 @dataclass(frozen=True, slots=True)
 class JobUpdates:
-    """The jobs of all customers. Every method raises StorageUnavailable."""
+    """The jobs of all customers. Every method raises StorageUnavailable, NewerVersion."""
 
     table: Table
 
@@ -93,4 +94,5 @@ class JobUpdates:
             raise AlreadyRunning(f"A worker has just changed job {row.key.removeprefix('j_')}.", 1) from None
 
     async def _merge(self, row: Row, values: Mapping[str, Any]) -> None:
+        check_version(row.values.get("version", 0), "job's row")
         await self.table.merge(Row(row.partition, row.key, values, row.etag))

@@ -18,6 +18,7 @@ from shared.contract.usage import Usage
 from shared.errors import LeaseLost
 from shared.ids import new_id
 from shared.jobs.records import is_worker_dead
+from shared.jobs.versions import VERSION
 from shared.storage.base import Row
 
 MAX_REASON_LENGTH = 1000
@@ -128,6 +129,7 @@ def lease_values(lease: Lease, at: datetime, seconds: float) -> dict[str, Any]:
         "reason_code": lease.reason_code,
         "cancelled": lease.cancelled,
         "owner": lease.owner,
+        "version": VERSION,
         "started_at": lease.started_at,
         **renewal(at, seconds),
     }

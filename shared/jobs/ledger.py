@@ -18,8 +18,9 @@ from shared.billing.usage_records import metered_key, on_time
 from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.usage import Usage
-from shared.errors import AlreadyRunning, JobConflict, RetryLater, StorageUnavailable, UpstreamRetryLater
+from shared.errors import AlreadyRunning, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.ids import new_id
+from shared.jobs.fingerprint import check_fingerprint
 from shared.jobs.lease import (
     MAX_REASON_LENGTH,
     Lease,
@@ -35,13 +36,13 @@ from shared.jobs.records import (
     FinishedJob,
     JobRecord,
     is_worker_dead,
-    job_id_of,
     job_key,
     read_record,
     time_row,
 )
 from shared.jobs.step_rows import StepRecord, read_step, step_prefix, step_row
 from shared.jobs.usage_conflicts import append_usage, is_written, without_conflicts, without_written
+from shared.jobs.versions import VERSION
 from shared.settings import LEASE_S
 from shared.storage.base import Row, RowChanged, RowExists, Table, Write
 
@@ -114,6 +115,7 @@ class Ledger:
             "action": job.action,
             "model": job.model or "",
             "incarnation": new_incarnation(),
+            "version": VERSION,
             **({"callback_url": job.output.callback} if job.output.callback else {}),
             **({"marker": marker} if marker else {}),
         }
@@ -236,12 +238,6 @@ class Ledger:
                 if "crashed_attempts" in values:
                     lease = replace(lease, crashed_attempts=())
                 return replace(lease, etag=etag)
-
-
-def check_fingerprint(row: Row, fingerprint: str) -> None:
-    """Raise JobConflict if the row is that of a job with another fingerprint."""
-    if row.values["fingerprint"] != fingerprint:
-        raise JobConflict(f"The id {job_id_of(row)} belongs to a job of customer {row.partition} with other content.")
 
 
 def _present(row: Row | None, job_id: str) -> Row:

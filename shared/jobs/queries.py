@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shared.clock import now
 from shared.contract.names import is_job_id, is_name
 from shared.errors import AlreadyRunning
-from shared.jobs.ledger import check_fingerprint
+from shared.jobs.fingerprint import check_fingerprint
 from shared.jobs.records import JobRecord, is_worker_dead, job_id_of, job_key, read_record
 from shared.storage.base import Row, Table
 

@@ -24,7 +24,7 @@ NO_WAKEUP: dict[str, Any] = {"waits": "", "wakeup": b""}
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
     *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup", "marker"),
-    "budget_wait_s",
+    *("budget_wait_s", "version"),
     *_CALLBACK_COLUMNS,
 )
 
@@ -67,6 +67,8 @@ class JobRecord:
     """What the message of the job must have, if only the app itself may send it (see `jobs.statement_jobs`)."""
     budget_wait_s: int = 0
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
+    version: int = 0
+    """Of the worker that last claimed or submitted it (see `jobs.versions`)."""
     callback_url: str = ""
     """Where the job has its result posted to; empty: nowhere."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""

@@ -35,6 +35,7 @@ from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
 from shared.jobs.schedule import Schedule
+from shared.jobs.versions import check_version
 from shared.settings import Settings
 from shared.storage.base import MAX_HIDDEN_S, Queues
 from shared.upstream.client import UpstreamClient
@@ -131,8 +132,10 @@ class Callbacks:
             log.warning("%s %s: %s", CALLBACK_NOT_RECORDED, _label(message), log_text(exc))  # the next try is recorded
 
     async def _find_due(self, message: CallbackMessage) -> JobRecord | None:
-        """Return the job's record, or None if this try is not needed any more. Raises StorageUnavailable."""
+        """Return the job's record, None if this try is not needed any more. Raises StorageUnavailable, NewerVersion."""
         record = await self.queries.get(message.customer, message.job_id)
+        if record is not None:
+            check_version(record.version, "job's row")
         if record is not None and record.result_body is not None and record.callback_url and _is_due(message, record):
             return record
         log.info("%s %s", CALLBACK_DROPPED, _label(message))

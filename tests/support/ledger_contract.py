@@ -29,6 +29,7 @@ from shared.jobs.ledger import LEASE_S, Ledger
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import FinishedJob, JobRecord
 from shared.jobs.step_rows import StepRecord
+from shared.jobs.versions import VERSION
 from shared.storage.base import Row, Table
 from tests.support.fakes import Fault
 
@@ -122,7 +123,7 @@ class LedgerContract:
 
         lease = await case.lease()
 
-        expected = JobRecord(case.customer, "job-1", "queued", 0, earlier, "fingerprint", action="embed", model="m")
+        expected = JobRecord(case.customer, "job-1", "queued", 0, earlier, "fingerprint", "embed", "m", version=VERSION)
         assert [expected] * 2 == [record, again]
         assert "" == (await case.ledger.submit(bare, fingerprint="fingerprint", submitted_at=earlier)).model
         first = first_lease(case.customer, "job-1", earlier, lease.started_at)

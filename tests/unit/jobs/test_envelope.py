@@ -13,6 +13,7 @@ from shared.contract.job import decode_job
 from shared.errors import InvalidJob
 from shared.jobs.envelope import decode_queued_job, encode_queued_job
 from shared.jobs.fingerprint import fingerprint
+from shared.jobs.versions import VERSION
 from tests.support.job_bodies import COMPLETE, SMALLEST, decoded
 from tests.support.job_strategies import few, jobs
 
@@ -55,5 +56,5 @@ def test_a_job_that_is_decoded_can_be_requeued(depth: int):
 
 def test_a_message_has_no_defaults():
     """A job is requeued without its defaults, so that they do not make it too large for its message."""
-    envelope = {"_envelope": {"submitted_at": "2026-11-20T13:12:00.000Z"}}
+    envelope = {"_envelope": {"submitted_at": "2026-11-20T13:12:00.000Z", "version": VERSION}}
     assert SMALLEST | {"job_id": "m-1"} | envelope == json.loads(encode_queued_job(decoded(), submitted_at=SUBMITTED))

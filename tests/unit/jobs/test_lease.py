@@ -18,6 +18,7 @@ from shared.jobs.lease import (
     next_lease,
     renewal,
 )
+from shared.jobs.versions import VERSION
 from shared.storage.base import Row
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
@@ -130,6 +131,7 @@ def test_a_row_says_what_its_lease_says():
         "reason_code": "",
         "cancelled": False,
         "owner": lease.owner,
+        "version": VERSION,
         "started_at": START,
         "lease_until": MOMENT + timedelta(seconds=90),
     } == values

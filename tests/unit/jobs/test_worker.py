@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shared.clock import now, rfc3339
+from shared.jobs.versions import VERSION
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.endpoint import after
 from tests.support.invalid_jobs import INVALID_JOBS
@@ -101,7 +102,7 @@ async def test_a_deadline_counts_although_the_job_was_never_claimed(worker: Work
         assert await worker.deliver(customer, body, message_id="m-1", submitted_at=first) is None
         ((body, delay_s),) = worker.requeued()
         job = json.loads(body)
-        assert ("m-1", {"submitted_at": rfc3339(first)}) == (job["job_id"], job["_envelope"])
+        assert ("m-1", {"submitted_at": rfc3339(first), "version": VERSION}) == (job["job_id"], job["_envelope"])
         assert 60 <= delay_s <= 66
     worker.table.down = False
     earlier = {"_envelope": {"submitted_at": rfc3339(first - timedelta(seconds=101))}}

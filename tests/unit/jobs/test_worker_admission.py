@@ -15,6 +15,7 @@ from shared.clock import now, rfc3339
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs import admission
 from shared.jobs.admission import ConnectionLimit
+from shared.jobs.versions import VERSION
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
 from tests.support.scripted_model import ScriptedModel
@@ -48,7 +49,7 @@ async def test_a_throttled_job_is_requeued_unchanged(worker: Worker):
 
     ((body, delay_s),) = worker.requeued()
     job = json.loads(body)
-    assert {"submitted_at": rfc3339(submitted_at)} == job.pop("_envelope")
+    assert {"submitted_at": rfc3339(submitted_at), "version": VERSION} == job.pop("_envelope")
     assert busy.job(job_id="out", metadata={"a": "b"}) == job
     assert delay_s >= 0.9
     assert (busy.name, "j_out") not in worker.table.rows

@@ -1,0 +1,126 @@
+"""Workers of two versions on one Storage: what a later one wrote is left alone, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.clock import now
+from shared.contract.callback import CallbackMessage
+from shared.contract.inputs import INPUTS
+from shared.contract.usage import Usage
+from shared.errors import RetryLater
+from shared.jobs.envelope import QueuedJob, decode_queued_job
+from shared.jobs.job_updates import JobUpdates
+from shared.jobs.lease import first_lease, lease_values
+from shared.jobs.records import JobRecord
+from shared.jobs.step_rows import StepRecord, step_row
+from shared.jobs.versions import VERSION, NewerVersion
+from tests.support.doc_samples import ROOT
+from tests.support.stored_shapes import member_names
+from tests.support.workers import Worker
+
+LATER = {"submitted_at": "2026-11-30T06:00:00Z", "version": VERSION + 1}
+SHAPES = ROOT / "tests/data/stored_shapes.json"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"invented": {"later": True}},
+        {"options": {"invented": 1}},
+        {"action": "invented"},
+        {"_envelope": LATER | {"submitted_at": {"invented": 1}}},
+        {},
+    ],
+    ids=str,
+)
+async def test_message_of_a_later_version_goes_back_as_it_is(worker: Worker, members: dict[str, Any]):
+    """Whether this version could read it or not, nothing is claimed, called or published; the bytes stay the same."""
+    customer = worker.customer()
+    body = customer.body(job_id="job", **{"_envelope": LATER, **members})
+
+    assert await worker.deliver(customer, body) is None
+
+    assert [(body, NewerVersion.usual_delay_s)] == worker.requeued()
+    assert ({}, []) == (worker.table.rows, customer.account.received)
+    assert await worker.dead_letter(body) is None
+    assert [body] == [sent for sent, _ in worker.queues.sent[worker.services.settings.poison_queue]]
+
+
+@pytest.mark.parametrize("version", [{}, {"version": 0}, {"version": VERSION}], ids=str)
+async def test_message_of_this_version_or_an_earlier_one_is_read(worker: Worker, version: dict[str, int]):
+    """A message without a version is of one before there were versions. What is wrong with it is said as before."""
+    customer = worker.customer()
+    envelope = {"submitted_at": LATER["submitted_at"], **version}
+
+    good = await worker.run(customer, job_id="good", _envelope=envelope)
+    wrong = await worker.run(customer, job_id="wrong", _envelope=envelope, invented=1)
+
+    assert ("succeeded", "invalid_job") == (good["status"], wrong["error"]["code"])
+
+
+@pytest.mark.parametrize("state", ["queued", "waiting", "running", "cancelled", "done"])
+async def test_row_of_a_later_version_is_left_alone(worker: Worker, state: str):
+    """Its job is not run, ended or published, whatever its state; the message waits for a worker of that version."""
+    customer = worker.customer()
+    body = customer.body(job_id="job")
+    await worker.crash(customer, "job", body)
+    await worker.change_row(customer, "job", state=state, version=VERSION + 1)
+    before = worker.row(customer, "job")
+
+    assert await worker.deliver(customer, body) is None
+
+    ((sent, delay_s),) = worker.requeued()
+    assert ("job", []) == (json.loads(sent)["job_id"], customer.account.received)
+    assert NewerVersion.usual_delay_s <= delay_s <= 1.1 * NewerVersion.usual_delay_s
+    assert before == worker.row(customer, "job")
+
+
+async def test_row_of_a_later_version_is_not_changed(worker: Worker):
+    """Neither a cancellation nor another submission of its id changes it or says what it can't know."""
+    customer = worker.customer()
+    body = customer.body(job_id="job")
+    await worker.crash(customer, "job", body)
+    await worker.change_row(customer, "job", state="queued", version=VERSION + 1)
+    before, job = worker.row(customer, "job"), decode_queued_job(body, default_id="")
+
+    with pytest.raises(NewerVersion):
+        await JobUpdates(worker.table).cancel(customer.name, "job")
+    with pytest.raises(NewerVersion):
+        await worker.services.submissions.submit(job)
+
+    assert before == worker.row(customer, "job")
+    assert issubclass(NewerVersion, RetryLater)  # over HTTP: 503, try again
+
+
+async def test_claim_says_its_version(worker: Worker):
+    """A job that a worker has claimed, or that was submitted, has the version in its row; so has its message."""
+    customer = worker.customer()
+    await worker.run(customer, job_id="ran")
+    submitted = decode_queued_job(customer.body(job_id="submitted"), default_id="")
+    await worker.services.submissions.submit(submitted)
+
+    assert [VERSION] * 2 == [worker.row(customer, job_id)["version"] for job_id in ("ran", "submitted")]
+    ((message, _),) = worker.requeued()
+    assert VERSION == json.loads(message)["_envelope"]["version"]
+
+
+def test_stored_shapes_are_those_of_the_version():
+    """
+    What messages and rows of jobs consist of is on record with its version. Whoever adds or removes a member raises
+    VERSION in shared/jobs/versions.py and corrects the file, as docs/architecture.md says: else a worker of the version
+    before, beside this one in an update, would refuse what it doesn't know.
+    """
+    lease = first_lease("a", "b", now(), now())
+    shapes = {
+        "message": member_names(QueuedJob),
+        "inputs": {action: member_names(kind) for action, kind in sorted(INPUTS.items())},
+        "callback": member_names(CallbackMessage),
+        "row": sorted({*JobRecord.__dataclass_fields__, *lease_values(lease, now(), 1)}),
+        "step": sorted(step_row("a", "b", StepRecord("c", b"", Usage())).values),
+    }
+
+    assert {"version": VERSION, **shapes} == json.loads(SHAPES.read_text())
