@@ -194,7 +194,6 @@ def test_dependabot_watches_what_is_pinned():
         ("npm", "/local"),
         ("npm", "/tests/openapi/generators"),
         ("github-actions", "/"),
-        ("docker", "/container"),
     } == watched
     assert all((ROOT / folder.strip("/")).is_dir() for _, folder in watched)
 

@@ -1,5 +1,5 @@
 """
-Makes schemas.json, the schemas of the kinds of our manifests, from two packages that have them. In the project's folder:
+Makes schemas.json, the schemas of the kinds in our manifests, from two packages. In the project's folder:
 
     uv run --no-project --with kubernetes-validate==1.37.0 --with cloudcoil-models-keda==2.16.1.0 \
         tests/data/kubernetes/make_schemas.py
@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-KUBERNETES = "v1.35.0"  # the newest one of Kubernetes that all supported versions of AKS share the fields with
+KUBERNETES = "v1.35.0"
 KEDA = "2.16.1"
 KINDS = (
     "namespace-v1",
