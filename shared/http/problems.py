@@ -24,6 +24,8 @@ from shared.errors import (
 from shared.http.messages import Response, json_response
 
 PROBLEM_JSON = "application/problem+json"
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""RFC 9110's, of which Python knew older ones before 3.13. The others are the same in all versions."""
 _STATUSES: Mapping[type[JobError], int] = {InvalidJob: 400, JobConflict: 409, ConnectionFault: 422, UpstreamError: 502}
 
 
@@ -69,7 +71,7 @@ def problem_response(problem: Problem) -> Response:
     """The problem as a response."""
     document = ProblemDocument(
         type="about:blank",
-        title=HTTPStatus(problem.status).phrase,
+        title=_TITLES.get(problem.status) or HTTPStatus(problem.status).phrase,
         status=problem.status,
         code=problem.code,
         detail=str(problem),
