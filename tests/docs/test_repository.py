@@ -18,7 +18,7 @@ from tests.support.doc_samples import ROOT, section
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TOGETHER = ["requirements.txt", "aijobs/requirements.txt", "local/requirements.txt"]
-COMPILED = [*TOGETHER, "tests/openapi/generators/requirements.txt"]
+COMPILED = [*TOGETHER, "tests/openapi/generators/requirements.txt", ".github/supply-chain/requirements.txt"]
 PINNED = [*COMPILED, "local/requirements-worker.txt", "local/requirements-node.txt"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -190,7 +190,7 @@ def test_dependabot_watches_what_is_pinned():
     }
 
     assert {
-        *(("uv", f"/{Path(file).parent}".replace("/.", "/")) for file in COMPILED),
+        *(("uv", f"/{Path(file).parent.as_posix().removesuffix('.')}") for file in COMPILED),
         ("npm", "/local"),
         ("npm", "/tests/openapi/generators"),
         ("github-actions", "/"),

@@ -109,6 +109,17 @@ def test_workflow_runs_the_projects_own_checks():
     assert commands == [step for step in steps if "dev.py" in step]
 
 
+def test_what_is_deployed_is_listed_and_audited():
+    """The workflow runs what the guide says that anyone can run, with tools whose hashes are pinned."""
+    flow = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())
+    install, *commands = (step["run"] for step in flow["jobs"]["supply-chain"]["steps"] if "run" in step)
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+
+    assert "pip install --quiet --require-hashes -r .github/supply-chain/requirements.txt" == install
+    assert "\n```\n{}\n{}\n```\n".format(*commands) in guide
+    assert {"cyclonedx-py", "pip-audit"} == {command.split()[0] for command in commands}
+
+
 def test_page_says_what_was_not_run():
     """The page lists what was not run."""
     assert "## What was not run" in (ROOT / "docs/deploy.md").read_text()
