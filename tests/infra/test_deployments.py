@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from shared.settings import read_settings
-from tests.support import deployment_checks
 from tests.support.deployment import INFRA, NAMES, TEST, Deployment, read
-from tests.support.deployment_checks import NOT_SET, faults
+from tests.support.deployment_checks import CHECKS, NOT_SET, faults
 
 Break = Callable[[Deployment], Any]
 
@@ -67,7 +66,7 @@ def move_role(deployment: Deployment) -> None:
 FAULTS: dict[str, tuple[str, Break, str]] = {
     "a member that Flex refuses": (
         *("refused_by_flex", lambda each: site_config(each).update(ftpsState="Disabled")),
-        "Flex Consumption refuses siteConfig.ftpsState.",
+        "Flex Consumption refuses ftpsState.",
     ),
     "a setting that Flex refuses": (
         *("refused_by_flex", lambda each: settings(each).update(WEBSITE_RUN_FROM_PACKAGE="1")),
@@ -126,6 +125,61 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
         *("wrong_zones", lambda each: plan(each).update(zoneRedundant=True)),
         "The zones of the app and of Storage differ (Standard_LRS).",
     ),
+    "a warm group in one zone": (
+        *("wrong_zones", lambda each: scale(each)["alwaysReady"].append({"name": "function:x", "instanceCount": 1})),
+        "An app in zones needs two always-ready instances in each group.",
+    ),
+    "a setting that leads to the other account": (
+        "wrong_addresses",
+        lambda each: settings(each).update(
+            AzureWebJobsStorage__blobServiceUri=settings(each)["JobStorage__blobServiceUri"]
+        ),
+        "AzureWebJobsStorage__blobServiceUri does not lead to blob of sthost.",
+    ),
+    "a setting that leads to another service": (
+        "wrong_addresses",
+        lambda each: settings(each).update(JobStorage__queueServiceUri=settings(each)["JobStorage__blobServiceUri"]),
+        "JobStorage__queueServiceUri does not lead to queue of stjobs.",
+    ),
+    "a connection without the identity": (
+        *("wrong_addresses", lambda each: settings(each).update(JobStorage__credential="none")),
+        "JobStorage__credential must be managedidentity.",
+    ),
+    "a body limit below the app's": (
+        *("wrong_addresses", lambda each: settings(each).update(FUNCTIONS_REQUEST_BODY_SIZE_LIMIT="1")),
+        "The host refuses bodies that the app takes.",
+    ),
+    "a package by a connection string": (
+        "wrong_identities",
+        lambda each: site(each)["functionAppConfig"]["deployment"]["storage"].update(
+            authentication={"type": "StorageAccountConnectionString"}
+        ),
+        "The identity of the package is not the app's.",
+    ),
+    "a vault that settings can't be read from": (
+        *("wrong_identities", lambda each: site(each).pop("keyVaultReferenceIdentity")),
+        "The identity of the vault's settings is not the app's.",
+    ),
+    "a lock beside roles of somebody else": (
+        *("wrong_identities", lambda each: each.resources.update(lock={"type": "Microsoft.Authorization/locks"})),
+        "Deploying without roles writes to Microsoft.Authorization.",
+    ),
+    "Entra without authentication": (
+        *("wrong_sign_in", remove("Microsoft.Web/sites/config", "authsettingsV2")),
+        "HTTP_AUTH does not fit App Service authentication.",
+    ),
+    "publishing by a password": (
+        *("wrong_sign_in", remove("Microsoft.Web/sites/basicPublishingCredentialsPolicies", "scm")),
+        "Publishing by name and password is open (scm).",
+    ),
+    "a missing private endpoint": (
+        *("wrong_endpoints", remove("Microsoft.Network/privateEndpoints", "")),
+        "sthost (blob) has no private endpoint.",
+    ),
+    "a private address without a name": (
+        *("wrong_endpoints", remove("Microsoft.Network/privateDnsZones/virtualNetworkLinks", "")),
+        "The address of sthost (blob) is in no DNS zone of the network.",
+    ),
     "two versions of an API": (
         *(
             "old_versions",
@@ -138,14 +192,24 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
 }
 
 
+DEPLOYMENTS = {
+    "a warm group in one zone": "zones",
+    "a lock beside roles of somebody else": "no-roles",
+    "Entra without authentication": "entra",
+    "a missing private endpoint": "private-network",
+    "a private address without a name": "private-network",
+}
+"""The deployment that a fault is made in, if it is not `test`."""
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_found(fault: str):
     """A deliberate fault in a copy of the snapshot is named by the check for its kind."""
     check, break_it, sentence = FAULTS[fault]
-    broken = Deployment("test", copy.deepcopy(TEST.resources))
+    broken = copy.deepcopy(read(DEPLOYMENTS.get(fault, "test")))
     break_it(broken)
 
-    assert sentence in getattr(deployment_checks, check)(broken)
+    assert sentence in next(each for each in CHECKS if each.__name__ == check)(broken)
 
 
 def test_production_is_spread_over_zones_in_a_network_of_its_own():

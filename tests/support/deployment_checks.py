@@ -13,6 +13,7 @@ from shared.settings import binding_queues, callback_queues, find_faults, read_s
 from tests.support import kql
 from tests.support.app_settings import settings_in_code
 from tests.support.deployment import ROOT, Deployment
+from tests.support.deployment_links import LINKS
 from tests.support.infra_queries import queries
 
 FUNCTIONS = (ROOT / "function_app.py").read_text()
@@ -66,15 +67,20 @@ LOCKED = {  # the type of a resource: members of its properties, and what they m
     },
     "Microsoft.Insights/components": {"DisableLocalAuth": True},
     "Microsoft.OperationalInsights/workspaces": {"features": {"disableLocalAuth": True}},
-    "Microsoft.Web/sites": {"httpsOnly": True},
+    "Microsoft.Web/sites": {
+        "httpsOnly": True,
+        "minTlsVersion": "1.2",
+        "scmMinTlsVersion": "1.2",
+        "remoteDebuggingEnabled": False,
+    },
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies": {"allow": False},
 }
 
 
 def refused_by_flex(deployment: Deployment) -> Iterator[str]:
     """Members and settings that newer stamps of Flex Consumption refuse, and values that they may."""
-    config = deployment.app["siteConfig"]
-    yield from (f"Flex Consumption refuses siteConfig.{name}." for name in sorted(REFUSED_MEMBERS & set(config)))
+    refused = REFUSED_MEMBERS & {*deployment.app, *deployment.app["siteConfig"]}
+    yield from (f"Flex Consumption refuses {name}." for name in sorted(refused))
     for name in deployment.settings:
         if any(fnmatch(name, pattern) for pattern in REFUSED_SETTINGS):
             yield f"Flex Consumption refuses the setting {name}."
@@ -121,7 +127,7 @@ def open_doors(deployment: Deployment) -> Iterator[str]:
             yield f"There is no {kind}."
         for each in resources:
             for name, expected in locked.items():
-                if each["properties"].get(name) != expected:
+                if each["properties"].get(name, each["properties"].get("siteConfig", {}).get(name)) != expected:
                     yield f"{each['name']}: {name} must be {expected}."
     if re.search(r"list(?:Keys|Secrets|\w*Sas)\(|AccountKey=|SharedAccess", json.dumps(deployment.resources)):
         yield "A key is read."
@@ -191,9 +197,9 @@ def wrong_zones(deployment: Deployment) -> Iterator[str]:
     zoned = plan["properties"]["zoneRedundant"]
     groups = deployment.app["functionAppConfig"]["scaleAndConcurrency"]["alwaysReady"]
     ready = {group["name"]: group["instanceCount"] for group in groups}
-    if zoned != all(sku.endswith("ZRS") for sku in skus):
+    if {zoned} != {sku.endswith("ZRS") for sku in skus}:
         yield f"The zones of the app and of Storage differ ({', '.join(sorted(skus))})."
-    if zoned and not all(ready.get(name, 0) >= 2 for name in ("function:run_job", "http")):
+    if zoned and not (ready.keys() >= {"function:run_job", "http"} and min(ready.values()) >= 2):
         yield "An app in zones needs two always-ready instances in each group."
 
 
@@ -215,7 +221,7 @@ def old_versions(deployment: Deployment) -> Iterator[str]:
 
 CHECKS: tuple[Callable[[Deployment], Iterator[str]], ...] = (
     *(refused_by_flex, wrong_roles, open_doors, open_networks, wrong_settings),
-    *(wrong_names, unknown_events, wrong_zones, old_versions),
+    *(wrong_names, unknown_events, wrong_zones, old_versions, *LINKS),
 )
 
 
