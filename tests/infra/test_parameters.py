@@ -54,6 +54,7 @@ OTHERS = {
     *("AZURE_SUBSCRIPTION_ID", "AZURE_TOKEN_CREDENTIALS", "NO_COLOR", "OPENAI_ADMIN_KEY"),
     *("OTEL_METRIC_EXPORT_INTERVAL", "OTEL_TRACES_SAMPLER"),
     *("CLIENT_ID", "HOST_ACCOUNT", "JOB_ACCOUNT", "JOB_QUEUE", "MAX_FAILED_ATTEMPTS", "NEEDS_MODEL"),
+    *("BASE_DIGEST", "FUNCTIONS_SECRETS_PATH", "INGRESS_NAMESPACE"),
 }
 """Variables of azd, of SDKs and of the command line, constants, and words that the reader replaces."""
 

@@ -433,7 +433,7 @@ async def test_message_has_no_trace_if_telemetry_is_off(own_harness: Harness):
     message = await submit(customer, {"traceparent": TRACEPARENT}, job_id="one")
 
     assert own_harness.services.telemetry is SILENT
-    assert {"submitted_at"} == set(json.loads(message)["_envelope"])
+    assert {"submitted_at", "version"} == set(json.loads(message)["_envelope"])
 
 
 # Export to Application Insights.
