@@ -55,7 +55,12 @@ async def import_customers(args: argparse.Namespace) -> Report:
             for part in parts:
                 part.check()
             for export, part in zip(exports, parts, strict=True):
-                imports.append((export.customer, await _import(services, export.customer, part)))
+                # First, so that an import that is cut off is in the trail, too.
+                sizes = {"rows": export.rows_in_all, "blobs": export.blobs_in_all}
+                await AuditTrail(services.table).append(
+                    export.customer, by=person(), subject="import", before=dict.fromkeys(sizes), after=sizes
+                )
+                imports.append((export.customer, await part.run()))
     except InvalidExport as exc:
         raise CommandError(str(exc)) from exc
     text = [sentence for customer, done in imports for sentence in _imported(customer, done)]
@@ -99,16 +104,6 @@ async def _unsent(services: Services, customer: str) -> int:
     """Return how many events of the customer no export has sent for certain."""
     exports, outboxes = services.settings.usage_exports, Outboxes(services.table, services.customer_records)
     return len([event async for event in outboxes.events(customer, exports)]) if exports else 0
-
-
-async def _import(services: Services, customer: str, part: CustomerImport) -> Imported:
-    done = await part.run()
-    if done.rows or done.blobs:
-        sizes = {"rows": done.rows, "blobs": done.blobs}
-        await AuditTrail(services.table).append(
-            customer, by=person(), subject="import", before=dict.fromkeys(sizes), after=sizes
-        )
-    return done
 
 
 def _imported(customer: str, done: Imported) -> list[str]:

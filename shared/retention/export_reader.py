@@ -36,6 +36,8 @@ class ExportReader:
         self._path = path
         manifest = self._manifest()
         self.customer: str = manifest["customer"]
+        self.rows_in_all: int = manifest["rows"]
+        self.blobs_in_all: int = sum(filter(None, manifest["blobs"].values()))
         for name in LISTS:
             if self._hash(name) != manifest["files"][name]["sha256"]:
                 raise InvalidExport(f"{path / name} is not the file that the manifest describes.")
@@ -51,11 +53,15 @@ class ExportReader:
     def blobs(self, lists: Lists) -> Iterator[StoredBlob]:
         """Iterate over the blobs, without their bytes."""
         for _, members in self._lines(lists.blobs):
-            file = (self._path / members["file"]).resolve()
-            is_own = members["name"].startswith(f"{self.customer}/")
+            try:
+                container, name, content_type = (members[each] for each in ("container", "name", "content_type"))
+                file, is_own = (self._path / members["file"]).resolve(), name.startswith(f"{self.customer}/")
+                blob = StoredBlob(container, name, content_type, members["sha256"], file)
+            except (AttributeError, KeyError, TypeError, ValueError) as exc:
+                raise InvalidExport(f"{self._path / lists.blobs} has a line that is no blob.") from exc
             if not is_own or not file.is_relative_to(self._path.resolve()):
                 raise InvalidExport(f"{self._path / lists.blobs} names a blob or a file that is not the customer's.")
-            yield StoredBlob(members["container"], members["name"], members["content_type"], members["sha256"], file)
+            yield blob
 
     def read_blob(self, blob: StoredBlob) -> bytes:
         """Return a blob's bytes."""
@@ -69,21 +75,33 @@ class ExportReader:
             raise InvalidExport(f"{self._path} has no {MANIFEST}: it is no export, or an incomplete one.")
         try:
             manifest = json.loads(self._read(MANIFEST))
-            number, customer = manifest.get("format"), manifest["customer"]
-            is_complete = all(manifest["files"][name]["sha256"] for name in LISTS) if number == FORMAT else True
-        except (AttributeError, KeyError, TypeError, ValueError) as exc:
-            raise InvalidExport(f"{self._path / MANIFEST} is no manifest of an export.") from exc
-        if number != FORMAT or not is_complete or not is_name(customer):
+            number, customer = manifest.get("format", 1), manifest["customer"]
+            is_ours = number != FORMAT or self._has_all(manifest)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            is_ours = False
+        if not is_ours or not is_name(customer):
+            raise InvalidExport(f"{self._path / MANIFEST} is no manifest of an export.")
+        if number != FORMAT:
             raise InvalidExport(
-                f"{self._path} is an export of format {number or 1}. This version imports format {FORMAT}: "
+                f"{self._path} is an export of format {number}. This version imports format {FORMAT}: "
                 "import it with the version that wrote it, or export again."
             )
         return manifest
 
+    @staticmethod
+    def _has_all(manifest: Any) -> bool:
+        counts = (manifest["rows"], *filter(None, manifest["blobs"].values()))
+        return all(isinstance(count, int) for count in counts) and all(
+            isinstance(manifest["files"][name]["sha256"], str) for name in LISTS
+        )
+
     def _lines(self, name: str) -> Iterator[tuple[bytes, Any]]:
         with self._open(name) as file:
             for line in file:
-                yield line, json.loads(line)
+                try:
+                    yield line, json.loads(line)
+                except ValueError as exc:
+                    raise InvalidExport(f"{self._path / name} has a line that is not JSON.") from exc
 
     def _hash(self, name: str) -> str:
         with self._open(name) as file:

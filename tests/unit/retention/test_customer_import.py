@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from shared.retention.export_reader import ExportReader, InvalidExport
 from shared.retention.exported_rows import decode_row, encode_row
 from shared.settings import read_settings
 from shared.storage.base import Row
+from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryTable
 
@@ -56,7 +59,7 @@ class Deployment:
 
     async def fill(self) -> None:
         """Add what a customer of many kinds of data has."""
-        for number in range(120):
+        for number in range(60):
             result = {"state": "done", "result_body": b'{"a": "\xc3\xa4"}', "finished_at": MOMENT}
             await self.table.insert(Row("contoso", f"j_{number}", result))
         await self.table.insert(Row("contoso", "j_queued", {"state": "queued"}))
@@ -97,8 +100,8 @@ async def test_an_import_brings_everything_once(exported: Deployment, tmp_path: 
 
     assert exported.values() == deployment.values()
     assert exported.blobs.blobs == deployment.blobs.blobs
-    assert Imported(rows=124, blobs=4, unfinished=1) == first
-    assert Imported(existing=128, unfinished=1) == second
+    assert Imported(rows=64, blobs=4, unfinished=1) == first
+    assert Imported(existing=68, unfinished=1) == second
     (entry,) = [row for at, row in deployment.table.rows.items() if at[0] in PARTITIONS]
     assert {"customer": "contoso", "job_id": "waits"} == entry.values
 
@@ -115,7 +118,7 @@ async def test_what_is_here_stays(tmp_path: Path):
 
     assert ["inputs/contoso/ä#%?.PNG", "j_3", "results/contoso/1/result.json"] == sorted(done.different)
     assert {"state": "running"} == deployment.values()["contoso", "j_3"]
-    assert (123, 2) == (done.rows, done.blobs)
+    assert (63, 2) == (done.rows, done.blobs)
 
 
 async def test_an_import_that_failed_continues(exported: Deployment, tmp_path: Path):
@@ -130,6 +133,25 @@ async def test_an_import_that_failed_continues(exported: Deployment, tmp_path: P
     done = await deployment.bring(tmp_path)
 
     assert (exported.values(), 1) == (deployment.values(), done.existing)
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_an_import_that_dies_at_any_write_is_repeated(exported: Deployment, tmp_path: Path, *, after: bool):
+    """Whichever operation its process dies before or after, the next import completes it, and leaves nothing out."""
+    for dies_at in range(1, 100):
+        deployment, fate = Deployment(), Fate(dies_at, after)
+        table, blobs = (cast("Any", Mortal(store, fate)) for store in (deployment.table, deployment.blobs))
+        with contextlib.suppress(WorkerDied):
+            await CustomerImport(table, blobs, SETTINGS, ExportReader(tmp_path)).run()
+        done = await deployment.bring(tmp_path)
+
+        assert (exported.values(), exported.blobs.blobs) == (deployment.values(), deployment.blobs.blobs)
+        assert [] == done.different
+        assert any(partition in PARTITIONS for partition, _ in deployment.table.rows)
+        if fate.operations < dies_at:
+            break
+
+    assert 8 < dies_at < 99
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -162,7 +184,7 @@ async def test_a_changed_blob_is_refused(tmp_path: Path):
         ('{"customer": "contoso"}', "format 1. This version imports format 2"),
         ('{"format": 3, "customer": "contoso", "files": {}}', "format 3"),
         ('{"format": 2, "customer": "contoso", "files": {}}', "no manifest of an export"),
-        ('{"format": 2, "customer": "../x", "files": {}}', "no manifest of an export"),
+        ('{"format": 2, "rows": 0, "blobs": {}, "customer": "contoso", "files": {}}', "no manifest of an export"),
     ],
 )
 def test_a_directory_without_an_export_is_refused(tmp_path: Path, manifest: str | None, message: str):
@@ -184,3 +206,44 @@ async def test_a_container_of_another_name_is_refused(tmp_path: Path):
     with pytest.raises(InvalidJob, match="container results, but the settings name only answers, inputs"):
         await importing.run()
     assert {} == deployment.values()
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        ("rows.jsonl", "{", "not JSON"),
+        ("rows.jsonl", "[]", "no row"),
+        ("rows.jsonl", '{"key": "j_1"}', "no row"),
+        ("rows.jsonl", '{"key": "j_1", "values": {"at": 1}, "types": {"at": "date"}}', "no row"),
+        ("blobs.jsonl", "{}", "no blob"),
+        ("blobs.jsonl", '{"container": "results", "name": 1, "content_type": "", "file": ""}', "no blob"),
+    ],
+)
+async def test_a_list_that_is_not_ours_is_refused(tmp_path: Path, name: str, line: str, message: str):
+    """Lists that fit their manifest, but were written by somebody else: a sentence says which."""
+    await CustomerData(MemoryTable(), MemoryBlobs(), SETTINGS, "contoso").export(tmp_path)
+    forge(tmp_path, name, line)
+
+    with pytest.raises(InvalidExport, match=f"{name} has a line that is {message}"):
+        await Deployment().bring(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("blob", "file"), [("other/1/x.json", "blobs/x"), ("contoso/x", "../../x"), ("contoso/x", "/etc/passwd")]
+)
+async def test_an_export_brings_nothing_of_others(tmp_path: Path, blob: str, file: str):
+    """A blob of another customer, or a file outside of the directory, is refused before anything is written."""
+    await CustomerData(MemoryTable(), MemoryBlobs(), SETTINGS, "contoso").export(tmp_path)
+    line = {"container": "results", "name": blob, "content_type": "text/plain", "sha256": "", "file": file}
+    forge(tmp_path, "blobs.jsonl", json.dumps(line))
+
+    with pytest.raises(InvalidExport, match="names a blob or a file that is not the customer's"):
+        await Deployment().bring(tmp_path)
+
+
+def forge(directory: Path, name: str, line: str) -> None:
+    """Replace a list of an export, and its hash in the manifest."""
+    (directory / name).write_text(f"{line}\n")
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["files"][name]["sha256"] = hashlib.sha256(f"{line}\n".encode()).hexdigest()
+    (directory / "manifest.json").write_text(json.dumps(manifest))
