@@ -65,11 +65,15 @@ def find_faults(call: Call, infra: Path = INFRA, *, write: bool = False) -> list
     faults = []
     for path in (each for each in sources if each.suffix in {".bicep", ".bicepparam"}):
         faults += _compare(path, call("format", path=str(path))["contents"], infra, write=write)
-    diagnostics = call("compile", path=str(infra / "main.bicep"))["diagnostics"]
     environments = {path.stem: path for path in sources if path.suffix == ".bicepparam"}
-    for path in (infra / "environments").iterdir():
+    diagnostics = []
+    for path in (each for each in sources if each.suffix == ".bicep"):  # also one that nothing uses
+        diagnostics += call("compile", path=str(path))["diagnostics"]
+    for path in environments.values():
         diagnostics += call("compileParams", path=str(path), parameterOverrides={})["diagnostics"]
     faults += sorted({_fault(each, infra) for each in diagnostics})
+    strays = [path.name for path in (infra / "snapshots").glob("*.json") if path.stem not in environments]
+    faults += [f"snapshots/{name} has no parameters." for name in sorted(strays)]
     if faults:
         return faults  # a deployment of templates with errors can't be evaluated
     snapshots = {name: _snapshot(call, path) for name, path in environments.items()}
@@ -142,7 +146,7 @@ def _fault(diagnostic: Mapping[str, Any], infra: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """Check, or with `--write` write. Returns 1 if there is a fault, or in CI if there is no compiler."""
-    command = os.environ.get("BICEP") or shutil.which("bicep")
+    command = shutil.which(os.environ.get("BICEP") or "bicep")
     if not command:
         in_ci = bool(os.environ.get("CI"))
         verdict = "FAILED" if in_ci else "skipped"
