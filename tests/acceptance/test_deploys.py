@@ -25,7 +25,7 @@ from local.vault.server import Vault
 from tests.support.endpoint import Answer, Endpoint
 from tests.support.harness import Customer, Harness, open_harness
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(450)]  # forty seconds on an idle machine
 
 ROOT = Path(__file__).parents[2]
 IN_FLIGHT = 50
@@ -79,13 +79,13 @@ class Load:
 
     async def wait_for_calls(self, number: int) -> None:
         """Wait until so many calls are under way."""
-        async with self._halting(60):
+        async with self._halting(150):
             while self.under_way < number:  # noqa: ASYNC110  # hosts are other processes
                 await asyncio.sleep(0.02)
 
     async def wait_for_results(self) -> None:
         """Wait until each job has a result."""
-        async with self._halting(60):
+        async with self._halting(150):
             while len({result["job_id"] for result in self.results}) < len(self.sent):
                 await self.take_results()
                 await asyncio.sleep(0.05)
