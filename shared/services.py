@@ -51,6 +51,7 @@ _NOISY_LOGGERS = ("azure", "httpx", "msal")
 """They write a line for each request, with its address."""
 
 _LAST_EXPORT_S = 2.0
+"""After a stop that took all its time, the host may end the process meanwhile; that loses telemetry only."""
 
 
 @dataclass(frozen=True)

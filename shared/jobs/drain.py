@@ -19,7 +19,7 @@ from typing import Any
 from shared.errors import RetryLater, UpstreamFacts, UpstreamTimeout
 
 GRACE_S = 9.5
-"""Seconds for everything: the host grants ten."""
+"""Seconds until all functions have ended: the host grants ten. What telemetry has not sent yet follows."""
 CALLS_S = 7.0
 """Of these, the seconds that calls under way may take. The rest is for writing, of hundreds of jobs at once."""
 _LAST_ANSWERS_S = 0.3

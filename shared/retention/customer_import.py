@@ -41,22 +41,24 @@ class Imported:
 
 
 class CustomerImport:
-    """An import of one export. Raises InvalidExport if the directory has none that can be imported."""
+    """
+    An import of one export.
+
+    Raises InvalidJob if the export has blobs of a container that the settings don't name, since nobody would read them,
+    and InvalidExport.
+    """
 
     def __init__(self, table: Table, blobs: Blobs, settings: Settings, export: ExportReader) -> None:
         self._table, self._blobs, self._export = table, blobs, export
-        self._containers = {
+        containers = {
             settings.results_container,
             settings.templates_container,
             settings.statements_container,
             *settings.input_containers,
         }
-
-    def check(self) -> None:
-        """Raise InvalidJob if the export has blobs of a container that this deployment doesn't have."""
         for blob in self._every_blob():
-            if blob.container not in self._containers:
-                own = ", ".join(sorted(self._containers))
+            if blob.container not in containers:
+                own = ", ".join(sorted(containers))
                 raise InvalidJob(
                     f"The export has blobs of the container {blob.container}, but the settings name only {own}."
                 )
@@ -68,7 +70,6 @@ class CustomerImport:
         So a customer that is exported as suspended is so before any job can run. Raises StorageUnavailable,
         InvalidExport.
         """
-        self.check()
         done = Imported()
         for row, _ in self._export.rows(OPERATORS):
             if row.key == RECORD_KEY:

@@ -1,4 +1,4 @@
-"""Deploys under load: real host processes are told to stop, one after the other, while jobs run on them."""
+"""Deploys under load: real host processes get SIGTERM, one after the other, while jobs run on them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def own(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterat
 async def test_twenty_deploys_buy_nothing_twice(own: Harness):
     """
     Before each one, at least 50 calls are under way; every second time, the new host is started when the old one has
-    ended, else before it is told to stop. Each job has one result, each call is made once, and none is unanswered.
+    ended, else before that one gets SIGTERM. Each job has one result, each call is made once, and none is unanswered.
     """
     load = Load(own, call_s=1)
     host = await load.start()

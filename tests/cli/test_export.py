@@ -118,6 +118,8 @@ async def test_an_export_is_imported(cli: CliRunner, stored: Customer):
     assert row is not None
     await table.merge(Row(name, "j_1", {"state": "running"}, row.etag))
     await cli.expect(f"import backup/{name}", 1, out="Left, because they differ: j_1.")
+    elsewhere = cli.with_settings(RESULTS_CONTAINER="answers")
+    await elsewhere.expect(f"import backup/{name}", 1, err="but the settings name only answers, ")
     (cli.directory / "backup" / name / "manifest.json").unlink()
     await cli.expect(f"import backup/{name}", 1, err="has no manifest.json: it is no export, or an incomplete one.")
     await cli.expect("export --to elsewhere", 2, err="Name a customer, or use --all.")

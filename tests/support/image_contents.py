@@ -58,7 +58,7 @@ class Image:
     runs: list[str] = field(default_factory=list)
 
     def app(self) -> PurePosixPath:
-        """The folder of the app, as the host is told."""
+        """The folder of the app, as the host gets it."""
         return PurePosixPath(self.environment["AzureWebJobsScriptRoot"])
 
     def outside(self, path: PurePosixPath) -> Path:

@@ -253,7 +253,7 @@ async def test_the_timeouts_of_others_stay_timeouts():
 
 
 async def test_what_telemetry_has_is_sent_before_the_end(open_worker: OpenWorker):
-    """A worker that is told to stop loses no span and no metric."""
+    """A worker that is stopped loses no span and no metric."""
     closed = list[str]()
 
     class Recording(Telemetry):

@@ -197,14 +197,13 @@ def test_a_directory_without_an_export_is_refused(tmp_path: Path, manifest: str 
 
 
 @pytest.mark.usefixtures("exported")
-async def test_a_container_of_another_name_is_refused(tmp_path: Path):
+def test_a_container_of_another_name_is_refused(tmp_path: Path):
     """Nothing is written if the settings have no such container: a job would refer to a blob that nobody reads."""
     deployment = Deployment()
     settings = read_settings({"JobStorage": "UseDevelopmentStorage=true", "RESULTS_CONTAINER": "answers"})
-    importing = CustomerImport(deployment.table, deployment.blobs, settings, ExportReader(tmp_path))
 
     with pytest.raises(InvalidJob, match="container results, but the settings name only answers, inputs"):
-        await importing.run()
+        CustomerImport(deployment.table, deployment.blobs, settings, ExportReader(tmp_path))
     assert {} == deployment.values()
 
 
