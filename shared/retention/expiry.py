@@ -20,8 +20,9 @@ from shared.clock import now, shifted
 from shared.contract.job import MAX_DEADLINE_S
 from shared.contract.names import is_job_id
 from shared.event_names import EXPORTS_EXPIRED, NAMESPACE
-from shared.jobs.records import job_key, time_row
+from shared.jobs.records import job_id_of, job_key, time_row
 from shared.retention.abandoned_jobs import AbandonedJobs
+from shared.retention.job_data import JobData
 from shared.settings import Settings
 from shared.storage.base import TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, RowPage, Table
 from shared.storage.bulk import delete_rows, gather_limited
@@ -137,15 +138,15 @@ class Removal:
             "j_",
             "j`",
             older={"finished_at": before, "submitted_at": before - _LONGEST_DEADLINE},
-            # without TIMESTAMP, Azure returns no etag
             columns=("finished_at", "submitted_at", "lease_until", "due_at", TIMESTAMP),
             after=after,
         )
         expired = [row for row in page.rows if self._is_expired(row.values)]
         rows = [row for row in await gather_limited(self._to_delete(row) for row in expired) if row is not None]
-        await self._delete_steps(customer, {row.key.removeprefix("j_") for row in rows})
         keys = {row.key for row in rows}
-        await delete_rows(self.table, [_time_entry(row) for row in expired if row.key in keys])
+        expired = [row for row in expired if row.key in keys]
+        await self._remove_data(customer, expired)
+        await delete_rows(self.table, [_time_entry(row) for row in expired])
         self.removed.jobs += await delete_rows(self.table, rows)
         return page.after
 
@@ -217,18 +218,15 @@ class Removal:
         etag = await AbandonedJobs(self.table, self.exports).settle(current)
         return Row(current.partition, current.key, {}, etag) if etag else None
 
-    async def _delete_steps(self, customer: str, job_ids: set[str]) -> None:
-        starts = sorted(f"s_{job_id}~" for job_id in job_ids)
-        if not starts:
-            return
-        older, after = {TIMESTAMP: self.cutoff.jobs_before + _CLOCK_SKEW}, ""
-        while True:
-            page = await self.table.page(customer, starts[0], f"{starts[-1]}~", older=older, columns=(), after=after)
-            steps = [_any_version(row) for row in page.rows if row.key[2:].partition("~")[0] in job_ids]
-            self.removed.steps += await delete_rows(self.table, steps)
-            after = page.after
-            if not after:
-                return
+    async def _remove_data(self, customer: str, rows: Sequence[Row]) -> None:
+        """Remove what jobs have beside their rows. A row written after the job's age says so was imported."""
+        data, limit = JobData(self.table, self.blobs, self.container), self.cutoff.jobs_before + _CLOCK_SKEW
+        late = {job_id_of(row) for row in rows if row.values[TIMESTAMP] >= limit}
+        for job_id in late:  # its blobs and steps are as young, and were left until now
+            self.removed.blobs += await data.remove_blobs(customer, job_id)
+            self.removed.steps += await data.remove_steps(customer, {job_id}, {})
+        others = {job_id_of(row) for row in rows} - late
+        self.removed.steps += await data.remove_steps(customer, others, {TIMESTAMP: limit})
 
     def _is_expired(self, values: Mapping[str, Any]) -> bool:
         finished, submitted, lease = (values.get(name) for name in ("finished_at", "submitted_at", "lease_until"))
@@ -243,7 +241,7 @@ class Removal:
 
 
 def _time_entry(row: Row) -> Row:
-    return time_row(row.partition, row.key.removeprefix("j_"), row.values["submitted_at"])
+    return time_row(row.partition, job_id_of(row), row.values["submitted_at"])
 
 
 def _any_version(row: Row) -> Row:

@@ -116,7 +116,8 @@ class Table(Protocol):
 
         Storage filters them: in a row of the page, at least one column of `older` (which may contain TIMESTAMP) is
         earlier than its limit, and all conditions of `where` hold, such as `{"action eq": "chat", "state ne": "done"}`.
-        A column that a row does not have meets no condition. `columns` limits which columns are returned.
+        A column that a row does not have meets no condition. `columns` limits which columns are returned; only with
+        TIMESTAMP among them, it is in `values`, and Azure returns an etag.
         """
 
     async def next_partition(self, after: str) -> str | None:

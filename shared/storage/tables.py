@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.ids import new_id
 from shared.storage.account import Account, refusal_error, sdk_errors
-from shared.storage.base import OPERATION_ID, Row, RowChanged, RowConflict, RowExists, RowPage
+from shared.storage.base import OPERATION_ID, TIMESTAMP, Row, RowChanged, RowConflict, RowExists, RowPage
 from shared.storage.entities import MINIMAL_METADATA, entity_path, read_row, render_entity
 from shared.storage.table_requests import TableRequests
 from shared.storage.transactions import (
@@ -148,7 +148,7 @@ class AzureTable:
         )
         pages = entities.by_page(json.loads(after) if after else None)
         with sdk_errors(self._named("query")):
-            rows = [_row(entity) async for entity in await anext(pages)]
+            rows = [_selected(entity, columns) async for entity in await anext(pages)]
         token = getattr(pages, "continuation_token", None)
         return RowPage(rows, json.dumps(token) if token else "")
 
@@ -207,3 +207,10 @@ def _without_operation(row: Row) -> Row:
 def _row(entity: Any) -> Row:
     values = {name: value for name, value in entity.items() if name not in _NOT_VALUES}
     return Row(entity["PartitionKey"], entity["RowKey"], values, entity.metadata.get("etag") or "")
+
+
+def _selected(entity: Any, columns: Sequence[str] | None) -> Row:
+    row = _row(entity)
+    if columns is None or TIMESTAMP not in columns:
+        return row
+    return replace(row, values={**row.values, TIMESTAMP: entity.metadata["timestamp"]})

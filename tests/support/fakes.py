@@ -129,7 +129,7 @@ class MemoryTable:
         rest = self._between(partition, max(first, after), last)
         matching = (row for row in rest if self._is_older(row, older) and _meets(row, where))
         matches = list(itertools.islice(matching, self.page_size + 1))
-        rows = [row if columns is None else _select(row, columns) for row in matches[: self.page_size]]
+        rows = [row if columns is None else self._select(row, columns) for row in matches[: self.page_size]]
         return RowPage(rows, "".join(row.key for row in matches[self.page_size :][:1]))
 
     async def next_partition(self, after: str) -> str | None:
@@ -169,8 +169,14 @@ class MemoryTable:
         return self.rows
 
     def _is_older(self, row: Row, older: Mapping[str, datetime] | None) -> bool:
-        times = {**row.values, TIMESTAMP: self._written[row.partition, row.key]}
+        times = self._with_time(row)
         return not older or any(name in times and times[name] < limit for name, limit in older.items())
+
+    def _select(self, row: Row, columns: Sequence[str]) -> Row:
+        return replace(row, values={name: value for name, value in self._with_time(row).items() if name in columns})
+
+    def _with_time(self, row: Row) -> dict[str, Any]:
+        return {**row.values, TIMESTAMP: self._written[row.partition, row.key]}
 
     async def _write(
         self, row: Row, beside: Sequence[Row], operation_id: str, conflict: type[RowExists | RowChanged]
@@ -226,10 +232,6 @@ def _meets(row: Row, where: Mapping[str, str] | None) -> bool:
     return all(
         name in row.values and (row.values[name] == value) == (operator == "eq") for name, operator, value in conditions
     )
-
-
-def _select(row: Row, columns: Sequence[str]) -> Row:
-    return replace(row, values={name: value for name, value in row.values.items() if name in columns})
 
 
 @dataclass

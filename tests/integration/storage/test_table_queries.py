@@ -85,7 +85,11 @@ async def test_a_page_is_filtered(table: Table, partition: str) -> None:
 
 
 async def test_a_page_has_the_requested_columns(table: Table, partition: str) -> None:
-    """A page has the named columns, for an empty list only the keys, and by default all columns."""
+    """
+    A page has the named columns, for an empty list only the keys, and by default all columns. When Storage wrote a row
+    has to be asked for.
+    """
+    at = datetime.now(UTC)
     await fill(table, partition, "j_1", a=1, b=b"large")
 
     shown = [await table.page(partition, "j_", "j`", columns=columns) for columns in (["a", "none"], [], None)]
@@ -93,6 +97,9 @@ async def test_a_page_has_the_requested_columns(table: Table, partition: str) ->
     assert [{"a": 1}, {}, {"key": "j_1", "a": 1, "b": b"large"}] == [
         {name: value for name, value in page.rows[0].values.items() if value is not None} for page in shown
     ]
+    (row,) = (await table.page(partition, "j_", "j`", columns=("a", TIMESTAMP))).rows
+    assert {"a", TIMESTAMP} == {name for name, value in row.values.items() if value is not None}
+    assert abs(row.values[TIMESTAMP] - at) < timedelta(minutes=1)
 
 
 async def test_partitions_are_found_one_after_the_other(table: Table, partition: str) -> None:

@@ -175,6 +175,20 @@ async def test_an_expired_job_is_removed_as_a_whole(data: Data):
     assert (2, 2) == (sweep.customers, data.time_entries)
 
 
+async def test_an_imported_job_is_removed_as_a_whole(data: Data):
+    """Its steps and blobs are as young as its row: its age is what the row says. Those of a younger one stay."""
+    at = datetime.now(UTC)
+    await data.done("contoso", "a", AT - at + 31 * DAY, steps=3, blobs=3)
+    await data.done("contoso", "a-b", AT - at + 29 * DAY, steps=2, blobs=1)
+    data.blobs.page_size = 2
+    sweep = data.sweep()
+
+    assert "complete" == await sweep.run(at)
+
+    assert ["contoso/a-b/image-0.png", "contoso/j_a-b", "contoso/s_a-b~0", "contoso/s_a-b~1"] == data.left
+    assert (1, 3, 3) == (sweep.removed.jobs, sweep.removed.steps, sweep.removed.blobs)
+
+
 JOB = ["contoso/j_job", "contoso/job/image-0.png", "contoso/s_job~0"]
 LATEST, FIRST_KEPT = f"{AT:%Y-%m}", cutoff_at(settings(), AT).usage_before
 OLD = ["1999-01", "2024-02"]
