@@ -14,7 +14,7 @@ import msgspec
 
 from shared.clock import rfc3339
 from shared.contract.closed_month import ClosedMonthSummary, DocumentFile, DocumentId, parse_document_id
-from shared.storage.base import Row, RowExists, Table
+from shared.storage.base import Blobs, Row, RowExists, Table
 
 RECORD_PREFIX = "x_"
 ERASED_KEY = f"{RECORD_PREFIX}erased"
@@ -131,3 +131,15 @@ def _record(row: Row, document: DocumentId) -> ClosedRecord:
         price_book=values["price_book"],
         files=msgspec.json.decode(values["files"], type=dict[str, DocumentFile]),
     )
+
+
+async def printed_documents(blobs: Blobs, container: str, customer: str) -> list[DocumentId]:
+    """Return the customer's documents that are written, with a number, on record or not. Raises StorageUnavailable."""
+    documents, after = [], ""
+    while True:
+        page = await blobs.page(container, f"{customer}/", after)
+        names = (blob.name.partition("/")[2] for blob in page.blobs)
+        documents += [parse_document_id(name.removesuffix(".json")) for name in names if name.endswith(".json")]
+        after = page.after
+        if not after:
+            return [document for document in documents if document is not None]

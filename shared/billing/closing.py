@@ -10,12 +10,20 @@ a time, and a repetition years later end with the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from shared.billing.closed_records import INTERNAL, MEDIA_TYPES, ClosedRecord, ClosedRecords, blob_name
+from shared.billing.closed_records import (
+    INTERNAL,
+    MEDIA_TYPES,
+    ClosedRecord,
+    ClosedRecords,
+    blob_name,
+    printed_documents,
+)
 from shared.billing.closing_facts import MAX_FILE_BYTES, ClosingFacts, describe_file
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.price_books import PriceBooks
@@ -105,13 +113,20 @@ class Closing:
 
     async def _number(self, customer: str, document: DocumentId) -> int:
         numbers = StatementNumbers(self.table)
+        if (number := await self._printed_number(customer, document)) is not None:
+            await numbers.adopt(customer, document, number)
+            return number
+        # The table may be older than the documents, which its customer may have: what they are printed with is taken.
+        known = await numbers.documents(customer)
+        for other in await printed_documents(self.blobs, self.container, customer):
+            if f"{other}" not in known and (number := await self._printed_number(customer, other)) is not None:
+                with suppress(InvalidJob):  # given twice already, which is told when that one is closed
+                    await numbers.adopt(customer, other, number)
+        return await numbers.take(customer, document)
+
+    async def _printed_number(self, customer: str, document: DocumentId) -> int | None:
         data = await self.blobs.read(self.container, blob_name(customer, document, "json"), MAX_FILE_BYTES)
-        if data is None:
-            return await numbers.take(customer, document)
-        # Its customer may have it already, and the table may be older: restored, or failed over to another region.
-        number = read_number(msgspec.json.decode(data, type=ClosedMonth).number)
-        await numbers.adopt(customer, document, number)
-        return number
+        return None if data is None else read_number(msgspec.json.decode(data, type=ClosedMonth).number)
 
     async def _write(
         self, customer: str, document: DocumentId, internal: InternalMonth, internal_file: DocumentFile, number: int

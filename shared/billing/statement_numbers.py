@@ -34,6 +34,10 @@ class StatementNumbers:
                 return number
         return 0
 
+    async def documents(self, customer: str) -> set[str]:
+        """Return the names of the documents that have numbers."""
+        return {name async for _, name in self._read(customer)}
+
     async def take(self, customer: str, document: DocumentId) -> int:
         """Return the number of a document: the one that it has, or the next one, which it has from now on."""
         for _ in range(_MAX_TRIES):

@@ -614,6 +614,24 @@ async def test_a_restored_table_takes_the_numbers_that_are_printed():
         office.check(each)
 
 
+async def test_a_restored_table_gives_no_printed_number_again():
+    """A month that was not closed before gets the number after all that are printed, also if it is closed first."""
+    office = Office()
+    await office.publish(book("5"))
+    await office.add_usage("a")
+    before = dict(office.table.rows)
+    first = await office.closed(OCTOBER)
+    await office.adjust("credit", "-1")
+    correction = await office.closed(CORRECTION)
+    office.table.rows = before
+
+    september = await office.closed(DocumentId("2026-09"))
+    again = await office.closed(OCTOBER)
+
+    assert (1, 2, 3, 1) == (first.number, correction.number, september.number, again.number)
+    assert [("n_00000001", "2026-10"), ("n_00000002", "2026-10-1"), ("n_00000003", "2026-09")] == office.numbers()
+
+
 async def test_two_documents_never_have_one_number():
     """A number that a restored table has given to another document is not given again: closing says what to do."""
     office = Office()
