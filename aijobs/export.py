@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from aijobs.confirmation import is_confirmed
 from aijobs.console import plural
-from aijobs.diagnostics import CommandError, InvalidArguments
+from aijobs.diagnostics import CommandError, InvalidArguments, with_remedy
 from aijobs.person import person
+from aijobs.program import command
 from aijobs.report import Report
 from aijobs.scope import check_customer
 from aijobs.settings import open_services
 from shared.billing.audit import AuditTrail
+from shared.errors import RetryLater
 from shared.exports.resolution import Outboxes
 from shared.jobs.queries import all_customers
 from shared.retention.customer_data import CustomerData
@@ -31,39 +33,83 @@ async def export(args: argparse.Namespace) -> Report:
         raise InvalidArguments("Name a customer, or use --all.")
     if args.customer:
         check_customer(args.customer)
-    exports = []
+    done: list[tuple[dict[str, object], list[str]]] = []
+    failed = None
     async with open_services(args.settings) as services:
         customers = [args.customer] if args.customer else [each async for each in all_customers(services.table)]
         for customer in customers:
             directory = args.to / customer if args.all else args.to
             data = CustomerData(services.table, services.blobs, services.settings, customer)
-            counts = await data.export(directory)
+            try:
+                counts = await data.export(directory)
+            except (RetryLater, OSError) as exc:
+                if not args.all:
+                    raise
+                failed = (customer, exc)
+                break
             document = {"customer": customer, "directory": str(directory), "rows": counts.rows, "blobs": counts.blobs}
             summary = f"Exported {customer} to {directory}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."
-            exports.append((document, summary))
-    text = [summary for _, summary in exports] or ["There is no customer."]
-    return Report({"exports": [document for document, _ in exports]} if args.all else exports[0][0], text)
+            done.append((document, [summary]))
+    if not args.all:
+        return Report(*done[0])
+    return _report("exports", done, [] if failed is None else [failed], customers)
 
 
 async def import_customers(args: argparse.Namespace) -> Report:
-    """Run `import DIR…`. The exit code is 1 if something that is here differs from an export, and was left."""
+    """
+    Run `import DIR…`. The exit code is 1 if something that is here differs from an export, and was left.
+
+    It is 1, too, if a customer could not be imported. The others are all the same, unless Storage fails.
+    """
+    done: list[tuple[dict[str, object], list[str]]] = []
+    failed: list[tuple[str, Exception]] = []
     try:
         exports = [ExportReader(directory) for directory in args.directory]
-        imports = []
         async with open_services(args.settings) as services:
             parts = [CustomerImport(services.table, services.blobs, services.settings, export) for export in exports]
             for export, part in zip(exports, parts, strict=True):
-                # First, so that an import that is cut off is in the trail, too.
-                sizes = {"rows": export.rows_in_all, "blobs": export.blobs_in_all}
-                await AuditTrail(services.table).append(
-                    export.customer, by=person(), subject="import", before=dict.fromkeys(sizes), after=sizes
-                )
-                imports.append((export.customer, await part.run()))
+                try:
+                    imported = await _import(services, export, part)
+                except (InvalidExport, RetryLater) as exc:
+                    if len(exports) == 1:
+                        raise
+                    failed.append((export.customer, exc))
+                    if isinstance(exc, RetryLater):
+                        break
+                else:
+                    done.append(
+                        ({"customer": export.customer, **asdict(imported)}, _imported(export.customer, imported))
+                    )
     except InvalidExport as exc:
         raise CommandError(str(exc)) from exc
-    text = [sentence for customer, done in imports for sentence in _imported(customer, done)]
-    document = {"imports": [{"customer": customer, **asdict(done)} for customer, done in imports]}
-    return Report(document, text, 1 if any(done.different for _, done in imports) else 0)
+    report = _report("imports", done, failed, [export.customer for export in exports])
+    return replace(report, exit_code=1 if any(document["different"] for document, _ in done) else report.exit_code)
+
+
+async def _import(services: Services, export: ExportReader, part: CustomerImport) -> Imported:
+    # First, so that an import that is cut off is in the trail, too.
+    sizes = {"rows": export.rows_in_all, "blobs": export.blobs_in_all}
+    await AuditTrail(services.table).append(
+        export.customer, by=person(), subject="import", before=dict.fromkeys(sizes), after=sizes
+    )
+    return await part.run()
+
+
+def _report(
+    name: str,
+    done: Sequence[tuple[dict[str, object], list[str]]],
+    failed: Sequence[tuple[str, Exception]],
+    customers: Sequence[str],
+) -> Report:
+    """Return what became of each customer."""
+    text = [sentence for _, sentences in done for sentence in sentences]
+    errors = [{"customer": customer, "message": with_remedy(str(exc))} for customer, exc in failed]
+    text += [f"Failed, and to be repeated: {each['customer']}. {each['message']}" for each in errors]
+    not_begun = customers[len(done) + len(failed) :]
+    if not_begun:
+        text.append(f"Not begun: {', '.join(not_begun)}.")
+    document = {name: [document for document, _ in done], "failed": errors, "not_begun": not_begun}
+    return Report(document, text or ["There is no customer."], 1 if failed else 0)
 
 
 async def erase(args: argparse.Namespace) -> Report:
@@ -110,6 +156,14 @@ def _imported(customer: str, done: Imported) -> list[str]:
         text.append(f"Here already: {done.existing}.")
     if done.unfinished:
         text.append(f"Not ended: {plural(done.unfinished, 'job')}. Each goes on when it is submitted again.")
+    if done.callbacks:
+        resend = command(f"callbacks resend --customer {customer}")
+        text.append(f"Callbacks that nothing sends: {done.callbacks}. {resend} does.")
+    if done.documents:
+        text.append(f"Written, but not on record, so to be closed again: {', '.join(sorted(done.documents))}.")
+    if done.erased_at:
+        day = done.erased_at[:10]
+        text.append(f"{customer} was erased on {day}, after this export. If that was no mistake, erase it again.")
     if done.different:
         named = ", ".join(sorted(done.different)[:_MOST_NAMED])
         rest = len(done.different) - _MOST_NAMED

@@ -40,7 +40,7 @@ async def export(args: argparse.Namespace) -> Report:
                 "missing. The documents of closed months have them."
             )
         for each in await customers_of(services.table, customer):
-            erased_at = await services.closing.records.erased_at(each)
+            erased_at = await services.closing.records.erased_at(each, args.month)
             erased += erased_at is not None and f"{erased_at:%Y-%m}" >= args.month
             own, without_price = await _rows(services, each, month, args.issuer)
             rows += own

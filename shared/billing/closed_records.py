@@ -18,6 +18,8 @@ from shared.storage.base import Blobs, Row, RowExists, Table
 
 RECORD_PREFIX = "x_"
 ERASED_KEY = f"{RECORD_PREFIX}erased"
+WHOLE_BEFORE = "whole_before"
+"""The column of that row with the month before which the records are here again, as an import has restored them."""
 CLOSED_AT = "closed_at"
 """The column by which retention goes."""
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html"}
@@ -91,10 +93,10 @@ class ClosedRecords:
             return record if exc.row is None else _record(exc.row, record.document)
         return record
 
-    async def erased_at(self, customer: str) -> datetime | None:
-        """Return when the customer's usage records were last erased."""
+    async def erased_at(self, customer: str, month: str) -> datetime | None:
+        """Return when the customer's usage records were last erased; None if those of the month were restored since."""
         row = await self.table.read(customer, ERASED_KEY)
-        return None if row is None else row.values["at"]
+        return None if row is None or month < row.values.get(WHOLE_BEFORE, "") else row.values["at"]
 
 
 def record_key(document: DocumentId) -> str:

@@ -127,7 +127,7 @@ class ClosingFacts:
         if await Adjustments(self.table).exists(customer, new.id):
             return
         reason = "" if self.is_kept(new.month) else _not_kept_message(new.month)
-        erased_at = await self._records.erased_at(customer)
+        erased_at = await self._records.erased_at(customer, new.month)
         if not reason and erased_at is not None:
             is_closed = await self._records.read(customer, DocumentId(new.month)) is not None
             if f"{erased_at:%Y-%m}" >= new.month if is_closed else f"{erased_at:%Y-%m}" > new.month:
@@ -153,7 +153,7 @@ class ClosingFacts:
         return not self.retain_usage_months or index >= at.year * 12 + at.month - self.retain_usage_months
 
     async def _first(self, customer: str, document: DocumentId, profile: CustomerProfile) -> _Basis:
-        erased_at = await self._records.erased_at(customer)
+        erased_at = await self._records.erased_at(customer, document.month)
         if erased_at is not None and f"{erased_at:%Y-%m}" > document.month:  # all of it, and not only a part
             raise InvalidJob(_erased_message(document, erased_at))
         in_use = await self.price_books.in_use()
@@ -168,7 +168,7 @@ class ClosingFacts:
         if [record.document.correction for record in records] != list(range(document.correction)):
             before = DocumentId(document.month, document.correction - 1)
             raise InvalidJob(f"{document} corrects {before}, which is not closed, or it is not the next one.")
-        erased_at = await self._records.erased_at(customer)
+        erased_at = await self._records.erased_at(customer, document.month)
         if erased_at is not None and f"{erased_at:%Y-%m}" >= document.month:  # all would seem to be taken back
             raise InvalidJob(_erased_message(document, erased_at))
         documents = [await self.written(customer, record.document) for record in records]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.billing.closed_records import ERASED_KEY, is_customers_file
+from shared.billing.closed_records import ERASED_KEY, WHOLE_BEFORE, is_customers_file
 from shared.billing.customer_records import RECORD_KEY
 from shared.clock import now, rfc3339
 from shared.contract.names import NAME_RULE, is_name
@@ -75,7 +75,7 @@ class CustomerData:
         StorageUnavailable.
         """
         export = ExportDirectory(directory)
-        counts = Counts()
+        counts, began_at = Counts(), rfc3339(now())
         async for rows in self._rows(None):
             counts.rows += len(rows.rows)
             for file, is_operators in ((CUSTOMERS.rows, False), (OPERATORS.rows, True)):
@@ -85,7 +85,7 @@ class CustomerData:
             counts.blobs[container] = await self._export_blobs(container, export)
         export.finish(
             customer=self.customer,
-            exported_at=rfc3339(now()),
+            exported_at=began_at,
             rows=counts.rows,
             blobs=counts.blobs,
         )
@@ -125,7 +125,7 @@ class CustomerData:
         """Note when the erasure began, if anything stays; reduce a suspended customer's row to its state."""
         kept = [await self._table.page(self.customer, prefix, f"{prefix}~", columns=()) for prefix in EVIDENCE]
         if any(page.rows for page in kept):
-            await self._write(ERASED_KEY, {"at": now()})
+            await self._write(ERASED_KEY, {"at": now(), WHOLE_BEFORE: ""})
         row = await self._table.read(self.customer, RECORD_KEY)
         if row is not None and _is_suspended(row):
             await self._write(RECORD_KEY, {"profile": "", "budgets": ""})

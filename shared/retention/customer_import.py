@@ -8,22 +8,29 @@ says what it left. Credentials, messages and the price book are not in an export
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from shared.billing.closed_records import ERASED_KEY, WHOLE_BEFORE, ClosedRecords, printed_documents
 from shared.billing.customer_records import RECORD_KEY
-from shared.errors import InvalidJob
+from shared.billing.outbox import Outbox
+from shared.clock import rfc3339
+from shared.errors import InvalidJob, StorageUnavailable
 from shared.jobs.records import job_id_of
 from shared.jobs.schedule import add_entry
 from shared.retention.export_directory import CUSTOMERS, OPERATORS
 from shared.retention.export_reader import ExportReader, StoredBlob
 from shared.settings import Settings
-from shared.storage.base import Blobs, BlobTooLarge, Row, RowConflict, RowExists, Table
+from shared.storage.base import Blobs, BlobTooLarge, ContainerMissing, Row, RowConflict, RowExists, Table
 from shared.storage.bulk import gather_limited
 
 _ROWS_AT_ONCE = 50
 _BYTES_AT_ONCE = 2 << 20
 """Of lines of JSON; a transaction takes 4 MB of rows, in which bytes are base64."""
+_STILL_WRITTEN = timedelta(minutes=30)
+"""How long after a month's end its last records may be written, and more."""
 
 
 @dataclass(slots=True)
@@ -38,6 +45,12 @@ class Imported:
     """Keys of rows, and names of blobs with their containers, that are here with other contents. They were left."""
     unfinished: int = 0
     """Jobs that had not ended, and of which nothing waits in the schedule: they go on when they are submitted again."""
+    callbacks: int = 0
+    """Callbacks that were to be sent, and of which nothing waits in the schedule."""
+    documents: list[str] = field(default_factory=list)
+    """Documents of closed months that are written here, but not on record: the export is older."""
+    erased_at: str = ""
+    """When the customer was erased here, if that was after its export: this has undone it."""
 
 
 class CustomerImport:
@@ -50,6 +63,7 @@ class CustomerImport:
 
     def __init__(self, table: Table, blobs: Blobs, settings: Settings, export: ExportReader) -> None:
         self._table, self._blobs, self._export = table, blobs, export
+        self._statements = settings.statements_container
         containers = {
             settings.results_container,
             settings.templates_container,
@@ -82,6 +96,9 @@ class CustomerImport:
         for row, _ in self._export.rows(CUSTOMERS):
             if row.key.startswith("j_"):
                 await self._continue(row, done)
+        await Outbox(self._table).announce_left(self._export.customer)
+        await self._note_erasure(done)
+        await self._find_documents(done)
         return done
 
     def _every_blob(self) -> Iterator[StoredBlob]:
@@ -127,8 +144,31 @@ class CustomerImport:
         values: dict[str, Any] = dict(row.values)
         if values.get("waits"):
             await add_entry(self._table, row.partition, job_id_of(row), values["due_at"])
-        elif values["state"] not in {"done", "cancelled"}:
+        elif values["state"] != "done":
             done.unfinished += 1
+        elif values.get("callback_url") and values.get("callback_status", "") in {"", "waiting"}:
+            done.callbacks += 1
+
+    async def _note_erasure(self, done: Imported) -> None:
+        """Note which months have their usage records again; those since the export have lost some."""
+        row, at = await self._table.read(self._export.customer, ERASED_KEY), self._export.exported_at
+        if row is None or any(row.key == ERASED_KEY for row, _ in self._export.rows(OPERATORS)):
+            return
+        if row.values["at"] > at:
+            done.erased_at = rfc3339(row.values["at"])
+        month = f"{at - _STILL_WRITTEN:%Y-%m}"
+        if month > row.values.get(WHOLE_BEFORE, ""):
+            try:
+                await self._table.merge(Row(row.partition, row.key, {WHOLE_BEFORE: month}, row.etag))
+            except RowConflict:
+                raise StorageUnavailable(f"{row.partition} is just being erased, or imported.") from None
+
+    async def _find_documents(self, done: Imported) -> None:
+        customer = self._export.customer
+        with suppress(ContainerMissing):  # then it has none
+            closed = {each.document for each in await ClosedRecords(self._table).list(customer)}
+            printed = await printed_documents(self._blobs, self._statements, customer)
+            done.documents = [f"{document}" for document in printed if document not in closed]
 
 
 def _batches(rows: Iterator[tuple[Row, int]]) -> Iterator[list[Row]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ class ExportReader:
         self._path = path
         manifest = self._manifest()
         self.customer: str = manifest["customer"]
+        self.exported_at = datetime.fromisoformat(manifest["exported_at"]).astimezone(UTC)
+        """When it began."""
         self.rows_in_all: int = manifest["rows"]
         self.blobs_in_all: int = sum(filter(None, manifest["blobs"].values()))
         for name in LISTS:
@@ -90,6 +93,7 @@ class ExportReader:
 
     @staticmethod
     def _has_all(manifest: Any) -> bool:
+        datetime.fromisoformat(manifest["exported_at"])
         counts = (manifest["rows"], *filter(None, manifest["blobs"].values()))
         return all(isinstance(count, int) for count in counts) and all(
             isinstance(manifest["files"][name]["sha256"], str) for name in LISTS

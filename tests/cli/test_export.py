@@ -123,3 +123,58 @@ async def test_an_export_is_imported(cli: CliRunner, stored: Customer):
     (cli.directory / "backup" / name / "manifest.json").unlink()
     await cli.expect(f"import backup/{name}", 1, err="has no manifest.json: it is no export, or an incomplete one.")
     await cli.expect("export --to elsewhere", 2, err="Name a customer, or use --all.")
+
+
+async def test_each_customers_import_is_told(cli: CliRunner, stored: Customer):
+    """A damaged export keeps no other customer from being imported; without Storage, the rest is not begun."""
+    table, names = cli.harness.services.table, [f"{stored.name}-b", f"{stored.name}-c"]
+    for name in names:
+        await table.insert(Row(name, "j_1", {"state": "done"}))
+    customers = [stored.name, *names]
+    await cli.expect("export --all --to backup")
+    for name in customers:
+        await cli.expect(f"erase {name} --yes")
+    (blob,) = (cli.directory / "backup" / stored.name / "blobs").rglob("*.txt")
+    blob.write_bytes(b"changed")
+    line = f"import {' '.join(f'backup/{name}' for name in customers)}"
+
+    result = await cli.expect(line, 1, out="is not the blob that was exported.")
+    assert f"Imported {names[0]}: 1 row, 0 blobs." in result.out
+    assert f"Imported {names[1]}: 1 row, 0 blobs." in result.out
+    assert f"Failed, and to be repeated: {stored.name}." in result.text
+    document = json.loads((await cli.with_settings(JOBS_TABLE="neverMade").expect(f"{line} --json", 1)).out)
+    assert ([], [stored.name], names) == (
+        document["imports"],
+        [each["customer"] for each in document["failed"]],
+        document["not_begun"],
+    )
+    assert "Check JOBS_TABLE" in document["failed"][0]["message"]
+
+
+async def test_each_customers_export_is_told(cli: CliRunner, stored: Customer):
+    """If one can't be written, those before it are complete."""
+    name = f"{stored.name}-b"
+    await cli.harness.services.table.insert(Row(name, "j_1", {"state": "done"}))
+    cli.directory.joinpath("backup", name, "x").mkdir(parents=True)
+
+    result = await cli.expect("export --all --to backup", 1, out=f"Exported {stored.name} to backup")
+
+    assert f"Failed, and to be repeated: {name}." in result.text
+    assert "is not empty" in result.text
+
+
+async def test_an_import_names_what_is_left_to_do(cli: CliRunner, stored: Customer):
+    """Callbacks that nothing sends, documents that are not on record, and an erasure that was undone."""
+    name, services = stored.name, cli.harness.services
+    callback = {"state": "done", "fingerprint": "", "callback_url": "https://example.com"}
+    await services.table.insert(Row(name, "j_2", callback))
+    await services.table.insert(Row(name, "d_2026-10_x", {"amount": "1"}))
+    await cli.expect(f"export {name} --to data")
+    await services.blobs.write(services.settings.statements_container, f"{name}/2026-10-1.json", b"{}", "text/plain")
+    await cli.expect(f"erase {name} --yes")
+
+    result = await cli.expect("import data")
+
+    assert f"Callbacks that nothing sends: 1. `aijobs callbacks resend --customer {name}` does." in result.text
+    assert "Written, but not on record, so to be closed again: 2026-10-1." in result.text
+    assert f"{name} was erased on {now():%Y-%m-%d}, after this export. If that was no mistake" in result.text

@@ -14,6 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.billing.closed_records import ClosedRecords
+from shared.billing.outbox import PARTITION, outbox_row
+from shared.clock import now, rfc3339
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.jobs.schedule import PARTITIONS
 from shared.retention.customer_data import CustomerData
@@ -51,6 +54,10 @@ def test_a_row_survives(values: Mapping[str, Any]):
     assert [type(value) for value in row.values.values()] == [type(read.values[name]) for name in row.values]
 
 
+PRICES = {("statements", "prices/1.json"): (b"{}", "application/json")}
+"""No customer's."""
+
+
 class Deployment:
     """The Storage of one."""
 
@@ -67,6 +74,7 @@ class Deployment:
         await self.table.insert(Row("contoso", "j_waits", waits))
         await self.table.insert(Row("contoso", "customer", {"state": "suspended"}))
         await self.table.insert(Row("contoso", "n_00000007", {"document": "2026-10"}))
+        await self.blobs.write("statements", "prices/1.json", b"{}", "application/json")
         for container, name in (("results", "1/result.json"), ("inputs", "ä#%?.PNG"), ("statements", "2026-10.json")):
             await self.blobs.write(container, f"contoso/{name}", f"{container} {name}".encode(), "text/plain")
         await self.blobs.write("statements", "contoso/2026-10.internal.json", b"{}", "application/json")
@@ -99,11 +107,64 @@ async def test_an_import_brings_everything_once(exported: Deployment, tmp_path: 
     first, second = await deployment.bring(tmp_path), await deployment.bring(tmp_path)
 
     assert exported.values() == deployment.values()
-    assert exported.blobs.blobs == deployment.blobs.blobs
-    assert Imported(rows=64, blobs=4, unfinished=1) == first
-    assert Imported(existing=68, unfinished=1) == second
+    assert exported.blobs.blobs == deployment.blobs.blobs | PRICES
+    assert Imported(rows=64, blobs=4, unfinished=1, documents=["2026-10"]) == first
+    assert Imported(existing=68, unfinished=1, documents=["2026-10"]) == second
     (entry,) = [row for at, row in deployment.table.rows.items() if at[0] in PARTITIONS]
     assert {"customer": "contoso", "job_id": "waits"} == entry.values
+
+
+async def test_what_nothing_sends_is_counted(tmp_path: Path):
+    """Jobs that had not ended, cancelled ones among them, and callbacks, if no message of theirs is in their rows."""
+    old, new, callback = Deployment(), Deployment(), {"state": "done", "callback_url": "https://example.com"}
+    rows: dict[str, dict[str, Any]] = {
+        "running": {"state": "running", "lease_until": MOMENT},
+        "cancelled": {"state": "cancelled"},
+        "first": callback,
+        "next": {**callback, "callback_status": "waiting"},
+        "later": {**callback, "callback_status": "waiting", "waits": "callback", "wakeup": b"{}", "due_at": MOMENT},
+        "delivered": {**callback, "callback_status": "delivered"},
+        "failed": {**callback, "callback_status": "failed"},
+        "none": {"state": "done", "callback_url": ""},
+    }
+    for job_id, values in rows.items():
+        await old.table.insert(Row("contoso", f"j_{job_id}", values))
+    await CustomerData(old.table, old.blobs, SETTINGS, "contoso").export(tmp_path)
+
+    assert Imported(rows=8, unfinished=2, callbacks=2) == await new.bring(tmp_path)
+
+
+async def test_what_waits_to_be_exported_is_announced(tmp_path: Path):
+    """Else the billing systems would get it after the next sweep."""
+    old, new = Deployment(), Deployment()
+    await old.table.insert(outbox_row("contoso", ["u_2026-11-29_a"], ["events"], MOMENT, "x"))
+    await CustomerData(old.table, old.blobs, SETTINGS, "contoso").export(tmp_path)
+
+    await new.bring(tmp_path)
+
+    assert (PARTITION, "contoso") in new.table.rows
+
+
+async def test_an_erasure_is_undone(tmp_path: Path):
+    """
+    A customer that is imported after its erasure has its usage back, but for what came after the export: the months
+    before can be closed and corrected again. The import says so, and another erasure undoes that in turn.
+    """
+    deployment, month = Deployment(), f"{now() - timedelta(minutes=30):%Y-%m}"
+    data = CustomerData(deployment.table, deployment.blobs, SETTINGS, "contoso")
+    records, before = ClosedRecords(cast("Any", deployment.table)), "2020-01"
+    await deployment.fill()
+    await data.export(tmp_path)
+    await data.erase()
+    erased_at = await records.erased_at("contoso", before)
+
+    done, again = await deployment.bring(tmp_path), await deployment.bring(tmp_path)
+
+    assert erased_at is not None
+    assert [rfc3339(erased_at)] * 2 == [done.erased_at, again.erased_at]
+    assert [None, erased_at] == [await records.erased_at("contoso", each) for each in (before, month)]
+    await data.erase()
+    assert await records.erased_at("contoso", before) is not None
 
 
 @pytest.mark.usefixtures("exported")
@@ -145,7 +206,7 @@ async def test_an_import_that_dies_at_any_write_is_repeated(exported: Deployment
             await CustomerImport(table, blobs, SETTINGS, ExportReader(tmp_path)).run()
         done = await deployment.bring(tmp_path)
 
-        assert (exported.values(), exported.blobs.blobs) == (deployment.values(), deployment.blobs.blobs)
+        assert (exported.values(), exported.blobs.blobs) == (deployment.values(), deployment.blobs.blobs | PRICES)
         assert [] == done.different
         assert any(partition in PARTITIONS for partition, _ in deployment.table.rows)
         if fate.operations < dies_at:
