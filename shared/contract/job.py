@@ -13,6 +13,7 @@ from msgspec import Meta, Raw, Struct
 from shared.clock import now, rfc3339
 from shared.contract.decoding import UNREADABLE, decode
 from shared.contract.names import BlobName, BlobPath, JobId, ModelName, Name, QueueName, is_reserved_id, parse_blob_name
+from shared.contract.processing import DEFAULT_DEADLINES_S, Processing, check_processing
 from shared.errors import InvalidJob
 
 Action = Literal["chat", "multi_chat", "image", "summarize", "embed", "raw"]
@@ -25,8 +26,6 @@ METADATA_LIMIT = 4096
 """Bytes of JSON that `metadata` may take."""
 MAX_DEADLINE_S = 604_800
 """Seven days."""
-DEFAULT_DEADLINE_S = 86_400.0
-"""A day."""
 MAX_RUN_AHEAD = timedelta(days=30)
 """How far ahead a job's `run_at` may be when it is submitted."""
 
@@ -69,11 +68,21 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strict: bool = False
     """Sends parameters exactly as they are: if the model refuses one, the job fails instead of being adapted."""
     deadline_s: Annotated[float, Meta(gt=0, le=MAX_DEADLINE_S)] | msgspec.UnsetType = msgspec.UNSET
-    """Seconds after submission, or after `run_at`, at which the job ends as failed. If left out, `86400`."""
+    """
+    Seconds after submission, or after `run_at`, at which the job ends as failed. If left out, `86400`; with a
+    `processing` of `batch` or `cheapest`, which need `3600` or more, `90000`.
+    """
     on_budget: Literal["fail", "wait"] = "fail"
     """
     What happens if a budget has too little left for the job: it fails, or waits for the budget's next period. While it
-    waits, its deadline does not run, unless `deadline_s` is set.
+    waits, its deadline does not run, unless `deadline_s` is set, or `processing` is `batch` or `cheapest`.
+    """
+    processing: Processing = "standard"
+    """
+    How the calls are bought. `batch`: in the provider's batches, for about half the price and within a day; for chat,
+    multi_chat, summarize and embed. `flex`: at OpenAI's flex tier, for half the price when it has room; for chat,
+    multi_chat and summarize. `cheapest`: whichever of them can be done before the deadline. `background` is not
+    available yet.
     """
     run_at: Annotated[datetime, Meta(tz=True)] | None = None
     """When the job may start: RFC 3339 with an offset, at most 30 days ahead. If left out, or past, it is at once."""
@@ -81,7 +90,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def lasts_s(self) -> float:
         """The `deadline_s` that holds."""
-        return DEFAULT_DEADLINE_S if isinstance(self.deadline_s, msgspec.UnsetType) else self.deadline_s
+        if isinstance(self.deadline_s, msgspec.UnsetType):
+            return DEFAULT_DEADLINES_S[self.processing]
+        return self.deadline_s
 
 
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,6 +151,8 @@ def decode_job_as(kind: type[J], body: bytes, *, default_id: str) -> J:
     _check_input(job)
     if _size(job.metadata) > METADATA_LIMIT:
         raise InvalidJob(f"`metadata` is larger than {METADATA_LIMIT} bytes.")
+    if job.options.processing != "standard":
+        check_processing(job.action, job.options.processing, job.options.lasts_s)
     return job if job.job_id is not None else msgspec.structs.replace(job, job_id=default_id)
 
 

@@ -8,7 +8,8 @@ import re
 import msgspec
 from msgspec import UNSET, Raw
 
-from shared.contract.job import DEFAULT_DEADLINE_S, Job, explicit_members
+from shared.contract.job import Job, explicit_members
+from shared.contract.processing import DEFAULT_DEADLINES_S
 from shared.errors import JobConflict
 from shared.jobs.records import job_id_of
 from shared.jobs.versions import check_version
@@ -26,7 +27,9 @@ def fingerprint(job: Job) -> str:
     """
     members = explicit_members(job)
     members.pop("job_id", None)
-    if job.options.deadline_s == DEFAULT_DEADLINE_S:  # it ends as late as one that leaves it out
+    if (
+        job.options.deadline_s == DEFAULT_DEADLINES_S[job.options.processing]
+    ):  # it ends as late as one that leaves it out
         members["options"].pop("deadline_s")
         members = {name: value for name, value in members.items() if name != "options" or value}
     own = _OWN_INPUT.fullmatch(members.get("input_blob", ""))

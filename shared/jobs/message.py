@@ -9,7 +9,8 @@ from msgspec import UNSET
 
 from shared.clock import now, rfc3339
 from shared.contract.error_codec import error_body
-from shared.contract.job import DEFAULT_DEADLINE_S, MAX_DEADLINE_S, Job, salvage
+from shared.contract.job import MAX_DEADLINE_S, Job, salvage
+from shared.contract.processing import DEFAULT_DEADLINES_S
 from shared.contract.result import Result
 from shared.errors import JobError
 from shared.jobs.envelope import QueuedJob
@@ -46,7 +47,7 @@ def deadline_of(job: Job, submitted_at: datetime) -> datetime:
     """Return when the job ends as failed, if it has not ended before."""
     start = submitted_at if job.options.run_at is None else starts_at(job, submitted_at)
     seconds = job.options.deadline_s  # not `lasts_s`: a call less for each job
-    return start + timedelta(seconds=DEFAULT_DEADLINE_S if seconds is UNSET else seconds)
+    return start + timedelta(seconds=DEFAULT_DEADLINES_S[job.options.processing] if seconds is UNSET else seconds)
 
 
 def starts_at(job: Job, submitted_at: datetime) -> datetime:

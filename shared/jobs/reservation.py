@@ -6,47 +6,31 @@ Imported for customers with budgets alone.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from decimal import ROUND_CEILING, Decimal
+from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from shared.actions.raw import deployment_in, path_below
-from shared.billing.bucket_rows import next_start, pool_key
+from shared.billing.bucket_rows import pool_key
 from shared.billing.budgets import applying, connection_budget
 from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate, estimate
 from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets
 from shared.billing.measures import Counter, NoPrice, unknown_call
-from shared.billing.money import amount_text
 from shared.billing.reserved_amounts import ReservedFor, read_reserved
 from shared.billing.usage_records import JOBS
-from shared.clock import now, rfc3339
+from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.budget import Budget
 from shared.contract.raw import RawRequest
-from shared.errors import BudgetExceeded, JobError, RetryLater
-from shared.event_names import BUDGET_EXHAUSTED, NAMESPACE
+from shared.errors import BudgetExceeded
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
-from shared.jobs.budget_errors import BudgetReserved, BudgetWait
+from shared.jobs.budget_errors import budget_error, log_exhausted
 from shared.jobs.ledger import Ledger
-from shared.lru import LRU
 
 if TYPE_CHECKING:
     from shared.billing.pricing import Pricing
-
-_LOG_EVERY_S = 60.0
-_MAX_LOGGED = 1000
-_MAX_DELAY_S = 30.0
-_MAX_WAIT = timedelta(days=32)
-"""Of a job for budgets, in all."""
-_logged: LRU[tuple[str, str], float] = LRU(_MAX_LOGGED)
-
-log = logging.getLogger(NAMESPACE)
 
 
 async def request_with_claim(
@@ -91,7 +75,7 @@ async def reserve(
             own.requested = []
             lower = None if refused.is_reserved else job.lower_limit(refused.booking.budget, refused.left, limit)
             if lower is None:
-                raise _error(refused, job, at) from None
+                raise budget_error(refused, attempt, at, fits=job.fits) from None
             limit = lower
         else:
             return
@@ -168,7 +152,7 @@ class _Job:
         except NoPrice as exc:
             if budget.enforce == "soft":
                 return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))
-            _log_exhausted(self.attempt.job.customer, name, budget)
+            log_exhausted(self.attempt.job.customer, name, budget)
             # Not why: the customer may read it, and sees no prices.
             raise BudgetExceeded(
                 f"The budget {name} is in {budget.unit}, and the model {exc.model or '(none)'} has no price in that."
@@ -206,44 +190,3 @@ class _Job:
         """The most that a job of this kind has settled in this period."""
         pool = await self.services.budgets.pool(pool_key(self.attempt.job.customer, name, budget, now())).find()
         return pool.largest(self.kind) if pool else None
-
-
-def _error(refused: BookingRefused, job: _Job, at: datetime) -> JobError | RetryLater:
-    attempt, name, budget = job.attempt, refused.booking.name, refused.booking.budget
-    _log_exhausted(attempt.job.customer, name, budget)
-    what = f"The budget {name} of {_amount(budget.limit, budget.unit)} a {budget.period}"
-    if refused.is_reserved:
-        reason = f"{what} has enough left for this job once other jobs have settled what they reserved."
-        return BudgetReserved(reason, min(2.0 * attempt.lease.attempt, _MAX_DELAY_S))
-    needed, left = (_amount(amount, budget.unit) for amount in (refused.booking.amount, max(refused.left, Decimal(0))))
-    starts_at = next_start(budget.period, at)
-    message = f"{what} has {left} left, and this job may use up to {needed}. The next {budget.period} starts at"
-    message = f"{message} {rfc3339(starts_at)}."
-    # A job that the whole limit is too small for would wait for nothing.
-    if attempt.job.options.on_budget == "wait" and job.fits(refused.booking):
-        return _wait(message, attempt, (starts_at - at).total_seconds())
-    return BudgetExceeded(message)
-
-
-def _wait(message: str, attempt: Attempt, wait_s: float) -> BudgetWait | BudgetExceeded:
-    """Return the wait for a budget's next period, or the error of a job that may not wait for so long."""
-    if not isinstance(attempt.job.options.deadline_s, msgspec.UnsetType):
-        if not attempt.time.allows(wait_s):
-            return BudgetExceeded(f"{message} The job's deadline is before that.")
-        return BudgetWait(message, wait_s, stops_clock=False)
-    if attempt.lease.budget_wait_s + wait_s > _MAX_WAIT.total_seconds():
-        return BudgetExceeded(f"{message} The job would have waited for budgets for more than {_MAX_WAIT.days} days.")
-    return BudgetWait(message, wait_s, stops_clock=True)
-
-
-def _amount(amount: Decimal, unit: str) -> str:
-    if unit in {"tokens", "jobs"}:
-        return f"{int(amount.to_integral_value(ROUND_CEILING)):,} {unit}"
-    return f"{amount_text(amount.quantize(Decimal('0.000001')).normalize())} {unit}"
-
-
-def _log_exhausted(customer: str, name: str, budget: Budget) -> None:
-    logged_at = _logged.get((customer, name))
-    if logged_at is None or time.monotonic() - logged_at >= _LOG_EVERY_S:
-        _logged.set((customer, name), time.monotonic())
-        log.warning("%s customer=%s budget=%s unit=%s", BUDGET_EXHAUSTED, customer, name, budget.unit)

@@ -129,5 +129,5 @@ def test_members_that_are_left_out_have_defaults():
 
     assert ("m-1", "default", None, {}) == (job.id, job.connection, job.model, job.metadata)
     assert (Output(queue=True, blob=False, callback=None), Options()) == (job.output, job.options)
-    assert (120, 4, 1000, True, False, False, UNSET, "fail", None) == msgspec.structs.astuple(job.options)
+    assert (120, 4, 1000, True, False, False, UNSET, "fail", "standard", None) == msgspec.structs.astuple(job.options)
     assert 86_400 == job.options.lasts_s

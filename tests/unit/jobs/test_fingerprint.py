@@ -51,6 +51,16 @@ def test_fingerprint_ignores_an_explicit_default_deadline():
         assert 86_400 == explicit_members(explicit)["options"]["deadline_s"]
 
 
+def test_the_default_deadline_is_that_of_the_processing():
+    """Of a batch it is 25 hours, and a day is another one."""
+    left_out, day, longer = (
+        fingerprint(decoded(options={"processing": "batch", **deadline}))
+        for deadline in ({}, {"deadline_s": 86_400}, {"deadline_s": 90_000})
+    )
+
+    assert left_out == longer != day
+
+
 CHANGES: list[dict[str, Any]] = [
     {},
     {"customer": "acme-2"},
@@ -71,6 +81,9 @@ CHANGES: list[dict[str, Any]] = [
     {"output": {"blob": True}},
     {"options": {"max_retries": 5}},
     {"options": {"deadline_s": 60}},
+    {"options": {"processing": "flex"}},
+    {"options": {"processing": "batch"}},
+    {"options": {"processing": "batch", "deadline_s": 86_400}},
     {"metadata": {"a": "b"}},
     {"metadata": {"b": "a"}},
 ]

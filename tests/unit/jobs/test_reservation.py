@@ -384,6 +384,25 @@ async def test_a_deadline_that_is_set_runs(worker: Worker, monkeypatch: pytest.M
     assert result["error"]["message"].endswith("The job's deadline is before that.")
 
 
+@pytest.mark.parametrize("processing", ["batch", "cheapest"])
+async def test_the_deadline_of_a_patient_job_always_runs(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, processing: str
+):
+    """Also if the job does not set it: its provider's window goes by."""
+    customer = worker.customer()
+    await put(worker, customer, main=budget("245"))
+    await worker.run(customer, input=LIMITED)
+    at = now().replace(day=15)
+    for module in (reservation, time_budget, message):
+        monkeypatch.setattr(module, "now", lambda: at)
+
+    options = {"on_budget": "wait", "processing": processing}
+    result = await worker.run(customer, submitted_at=at, input=LIMITED, options=options)
+
+    assert "budget_exceeded" == result["error"]["code"]
+    assert result["error"]["message"].endswith("The job's deadline is before that.")
+
+
 async def test_a_job_that_is_larger_than_the_budget_does_not_wait(worker: Worker):
     """No later period has more."""
     customer = worker.customer()

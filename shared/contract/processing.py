@@ -1,0 +1,39 @@
+"""How a job's calls are bought: at the list price, or patiently for less (`options.processing`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from shared.errors import InvalidJob
+
+Processing = Literal["standard", "batch", "flex", "background", "cheapest"]
+PATIENT: frozenset[Processing] = frozenset({"batch", "background", "cheapest"})
+"""Those that wait for a provider's window of hours: the deadline runs whatever else the job waits for."""
+MIN_PATIENT_DEADLINE_S = 3600
+"""An hour."""
+DEFAULT_DEADLINES_S: dict[Processing, float] = {
+    "standard": 86_400.0,
+    "flex": 86_400.0,
+    "batch": 90_000.0,
+    "background": 90_000.0,
+    "cheapest": 90_000.0,
+}
+"""A day; an hour more for what may take a provider a day."""
+
+_FLEX_ACTIONS = ("chat", "multi_chat", "summarize")
+_BATCH_ACTIONS = (*_FLEX_ACTIONS, "embed")
+
+
+def check_processing(action: str, processing: Processing, deadline_s: float) -> None:
+    """Raise InvalidJob if a job of that action can't be processed so, or not within its deadline."""
+    if processing == "background":
+        raise InvalidJob("`options.processing` can't be background yet. Use batch, flex, cheapest or standard.")
+    actions = _FLEX_ACTIONS if processing == "flex" else _BATCH_ACTIONS
+    if action not in actions:
+        raise InvalidJob(
+            f"`options.processing` must be standard for the action {action}: {processing} is for {', '.join(actions)}."
+        )
+    if processing in PATIENT and deadline_s < MIN_PATIENT_DEADLINE_S:
+        raise InvalidJob(
+            f"`options.deadline_s` must be at least {MIN_PATIENT_DEADLINE_S} if `options.processing` is {processing}."
+        )
