@@ -41,7 +41,7 @@ _CACHED = f"{FRESH_S / 60:g} minutes"
 """How long workers use a connection that they have read."""
 _MEMBERS = (
     *("endpoint", "provider", "auth", "scope", "tenant_id", "api_version", "organization", "project"),
-    *("default_model", "deployment_scope", "max_concurrency", "monthly_budget"),
+    *("default_model", "batch_model", "deployment_scope", "max_concurrency", "monthly_budget"),
 )
 """Members of a connection that are options of `add`."""
 

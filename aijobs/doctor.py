@@ -104,9 +104,9 @@ def _served(settings: Settings) -> tuple[str, ...]:
 
 
 def _check_static_models(check: str, settings: Settings, connection: Connection) -> list[Finding]:
-    own, allowed = models_of(connection), settings.static_models
-    findings = check_models(check, connection.endpoint.provider, dict.fromkeys((*own, *allowed)))
-    if own and allowed and own[0] not in allowed:
-        message = f"STATIC_MODELS doesn't allow {own[0]}, which jobs without a model use: add it, or name another one."
+    allowed, usual = settings.static_models, connection.endpoint.deployment or connection.default_model
+    findings = check_models(check, connection.endpoint.provider, dict.fromkeys((*models_of(connection), *allowed)))
+    if usual and allowed and usual not in allowed:
+        message = f"STATIC_MODELS doesn't allow {usual}, which jobs without a model use: add it, or name another one."
         findings.append(Finding(check, "warning", message))
     return findings

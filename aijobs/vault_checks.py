@@ -95,5 +95,6 @@ def _check_tags(check: str, credential: StoredCredential) -> Iterable[Finding]:
 
 
 def models_of(connection: Connection) -> list[str]:
-    """Return the names that may be a model's: of the deployment in the endpoint, and the default."""
-    return list(dict.fromkeys(filter(None, (connection.endpoint.deployment, connection.default_model))))
+    """Return the names that may be a model's: of the deployment in the endpoint, the default, and that of batches."""
+    models = (connection.endpoint.deployment, connection.default_model, connection.batch_model)
+    return list(dict.fromkeys(filter(None, models)))

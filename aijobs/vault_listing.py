@@ -18,7 +18,7 @@ from shared.errors import ConnectionFault
 from shared.http.connection_documents import describe_disabled, describe_listed, describe_stored
 from shared.services import Services
 
-_DETAILS = ("connection", "version", "provider", "endpoint", "auth", "model", "expires", "error")
+_DETAILS = ("connection", "version", "provider", "endpoint", "auth", "model", "batch model", "expires", "error")
 
 
 async def list_all(args: argparse.Namespace) -> Report:
@@ -66,9 +66,9 @@ async def describe_connection(services: Services, customer: str, name: str) -> C
 def _row(document: ConnectionDocument) -> tuple[str | None, ...]:
     settings, error = document.settings, document.error
     members = (
-        (None, None, None, None)
+        (None, None, None, None, None)
         if settings is None
-        else (settings.provider, settings.endpoint, settings.auth, settings.default_model)
+        else (settings.provider, settings.endpoint, settings.auth, settings.default_model, settings.batch_model)
     )
     reason = None if error is None else f"{error.code}: {error.message}"
     return (document.name, document.version, *members, _day(document.expires_on), reason)

@@ -109,6 +109,7 @@ def _add_connection_members(parser: Parser) -> None:
     parser.add_argument("--organization", metavar="ID", help="organization at OpenAI")
     parser.add_argument("--project", metavar="ID", help="project at OpenAI")
     parser.add_argument("--default-model", metavar="NAME", help="model of jobs without one")
+    parser.add_argument("--batch-model", metavar="NAME", help="deployment that runs batches, if it is not the job's")
     parser.add_argument(
         "--deployment-scope",
         choices=("global", "data_zone", "regional"),

@@ -31,6 +31,8 @@ class Connection:
     organization: str | None = None
     project: str | None = None
     default_model: str | None = None
+    batch_model: str | None = None
+    """What a batch's lines name in place of the job's model."""
     deployment_scope: str | None = None
     max_concurrency: int | None = None
     monthly_budget: float | None = None

@@ -180,6 +180,7 @@ class Connections:
             organization=record.organization if is_openai else None,
             project=record.project if is_openai else None,
             default_model=record.default_model,
+            batch_model=record.batch_model,
             deployment_scope=record.deployment_scope,
             max_concurrency=record.max_concurrency,
             monthly_budget=record.monthly_budget,

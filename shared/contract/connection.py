@@ -56,6 +56,8 @@ class ConnectionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The OpenAI project, sent as a header. Only for an endpoint of OpenAI's."""
     default_model: str | None = None
     """The model of jobs that name none."""
+    batch_model: str | None = None
+    """The deployment that runs batches, if it is not the job's: Azure's batches need a deployment of their own."""
     deployment_scope: DeploymentScope | None = None
     """Where the deployment processes data, for usage records: its price depends on it."""
     max_concurrency: Annotated[int, Meta(ge=1, le=1000)] | None = None

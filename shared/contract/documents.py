@@ -89,6 +89,7 @@ class ConnectionSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     organization: str | None = None
     project: str | None = None
     default_model: str | None = None
+    batch_model: str | None = None
     deployment_scope: str | None = None
     max_concurrency: int | None = None
     monthly_budget: float | None = None

@@ -95,6 +95,7 @@ def _settings(connection: Connection) -> ConnectionSettings:
         organization=connection.organization,
         project=connection.project,
         default_model=connection.default_model,
+        batch_model=connection.batch_model,
         deployment_scope=connection.deployment_scope,
         max_concurrency=connection.max_concurrency,
         monthly_budget=connection.monthly_budget,

@@ -166,6 +166,7 @@ async def test_list_shows_no_keys(cli: CliRunner, customer: Customer):
     """All connections have their dates, one customer's also their settings and errors. A misplaced key is hidden."""
     harness = cli.harness
     harness.connect(customer, "mixed-up", default_model=customer.account.key)
+    harness.connect(customer, "batches", batch_model="gpt-4o-batch")
     harness.put_secret(f"ai--{customer.name}--broken", "{")
     harness.put_secret(f"ai--{customer.name}--off", "x", attributes={"enabled": False})
     harness.put_secret(f"ai--{customer.name}--over", json.dumps({"api_key": "sk-1"}), attributes={"exp": 1700000000})
@@ -175,7 +176,7 @@ async def test_list_shows_no_keys(cli: CliRunner, customer: Customer):
 
     assert f"{customer.name} default yes" in everyone.text
     assert f"{customer.name} off no" in everyone.text
-    for shown in ("gpt-4o", "connection_invalid", "connection_disabled", "connection_expired"):
+    for shown in ("gpt-4o", "gpt-4o-batch", "connection_invalid", "connection_disabled", "connection_expired"):
         assert shown in detail.text
     assert customer.account.key not in everyone.text + detail.text
 

@@ -143,18 +143,23 @@ async def test_models_of_customers_are_looked_at(cli: CliRunner, newcomer: Custo
             "warning whisper-1 will be retired",
         ),
         (
+            {"STATIC_CONNECTION": '{"api_key": "sk-1", "batch_model": "whisper-1"}', "STATIC_MODELS": "b"},
+            "warning whisper-1 will be retired",
+        ),
+        (
             {"STATIC_CONNECTION": '{"api_key": "sk-1", "default_model": "a"}', "STATIC_MODELS": "b"},
             "warning STATIC_MODELS doesn't allow a, which jobs without a model use",
         ),
     ],
 )
 async def test_models_of_the_static_connection_are_looked_at(cli: CliRunner, settings: dict[str, str], words: str):
-    """So are its default model, and the models that it may be used for."""
+    """So are its default model, that of its batches, and the models that it may be used for."""
     own = {"STATIC_CONNECTION": '{"api_key": "sk-1"}', "ALLOW_STATIC_CONNECTION": "contoso"} | settings
 
     result = await cli.with_settings(**own).run("doctor")
 
     assert f"static connection {words}" in result.text
+    assert words.startswith("warning STATIC_MODELS") == ("STATIC_MODELS doesn't allow" in result.text)
 
 
 def test_the_local_stacks_customers_name_current_models():

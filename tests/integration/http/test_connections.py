@@ -37,7 +37,7 @@ ENDPOINTS = [
 @pytest.mark.parametrize("record", ENDPOINTS, ids=str)
 async def test_settings_can_be_put_as_they_are_shown(newcomer: Customer, record: dict[str, Any]):
     """What GET shows, with the key added, is an equivalent connection; one without a key stays bound."""
-    record = {"api_key": KEY, "default_model": "m"} | record
+    record = {"api_key": KEY, "default_model": "m", "batch_model": "b"} | record
     created = await call(newcomer, "PUT", json_body=record)
     tags = {"entra_host": "r.openai.azure.com", "entra_tenant": "contoso.com"}
     newcomer.harness.vault.secrets.update(f"ai--{newcomer.name}--default", "", {"tags": tags})
@@ -48,7 +48,7 @@ async def test_settings_can_be_put_as_they_are_shown(newcomer: Customer, record:
 
     assert (201, 200) == (created.status, again.status), again.body
     assert created.json["settings"] == document.json["settings"] == again.json["settings"]
-    assert {"default_model": "m"}.items() <= document.json["settings"].items()
+    assert {"default_model": "m", "batch_model": "b"}.items() <= document.json["settings"].items()
     assert "api_key" not in document.json["settings"]
     assert (await connections.resolve(newcomer.name, "default")).endpoint.url("chat/completions", "m")
 

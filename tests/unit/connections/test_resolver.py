@@ -44,6 +44,7 @@ async def test_a_connection_has_the_members_of_its_secret(connections: Connectio
         "endpoint": "https://contoso.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21",
         "api_key": KEY,
         "default_model": "gpt-4o",
+        "batch_model": "gpt-4o-batch",
         "max_concurrency": 3,
         "monthly_budget": 12.5,
     }
@@ -59,6 +60,7 @@ async def test_a_connection_has_the_members_of_its_secret(connections: Connectio
         "version": "v1",
         "access": ApiKey("api-key", Secret(KEY)),
         "default_model": "gpt-4o",
+        "batch_model": "gpt-4o-batch",
         "max_concurrency": 3,
         "monthly_budget": 12.5,
     }

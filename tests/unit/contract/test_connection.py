@@ -42,6 +42,7 @@ COMPLETE = {
     "organization": "org-1",
     "project": "proj_1",
     "default_model": "gpt-4.1",
+    "batch_model": "gpt-4.1-batch",
     "max_concurrency": 8,
     "monthly_budget": 99.5,
 }
@@ -98,7 +99,7 @@ def test_white_space_around_values_is_removed(wrap: str):
     """A line break that was pasted along is not part of a value."""
     assert MARK == decode_connection(wrap.replace("{}", MARK)).api_key
     assert MARK == decode_connection(wrap.replace("{}", secret())).api_key
-    for name in ("api_key", "organization", "project", "default_model", "tenant_id"):
+    for name in ("api_key", "organization", "project", "default_model", "batch_model", "tenant_id"):
         assert "a" == getattr(decode_connection(secret(**{name: wrap.replace("{}", "a")})), name)
     assert "a" == decode_connection(MARK, {"default_model": wrap.replace("{}", "a")}).default_model
 
