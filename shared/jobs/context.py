@@ -30,11 +30,13 @@ from shared.errors import (
     RequestRejected,
     RetryLater,
     UpstreamError,
+    UpstreamFacts,
     UpstreamRetryLater,
 )
 from shared.jobs.admission import ConnectionLimit
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
+from shared.jobs.drain import Call, CallCutOff
 from shared.jobs.steps import Steps
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.upstream.capabilities import ModelCapabilities
@@ -108,43 +110,44 @@ class ActionContext:
     async def call(self, operation: Operation) -> Response:
         """See Context."""
         limit, retries = self._limit(), self._retries()
-        customer, access = self.connection.customer, self.connection.access
+        customer, auth, time = self.connection.customer, self.connection.access, self.attempt.time
         async with self.services.drain.call() as call, limit.calls:
             self._check_may_call(retries)
             counter = (self.attempt.usage.model or "", operation.request.url)
-            with self.attempt.time.calling(), self._stopped_by(*_FATAL), self._observed(operation.request) as observer:
+            with time.calling(), self._stopped_by(*_FATAL), self._observed(operation.request) as observer:
                 answered = limit.answered[counter]
                 while True:
                     try:
-                        with call.under_way(), self._guarded(retries), observer.observe_try():
+                        with call.one_try(), self._guarded(retries), observer.observe_try():
                             response = await self.services.client.send(
-                                operation.request, access, customer=customer, timeout_s=self.attempt.time.timeout_s()
+                                operation.request, auth, customer=customer, timeout_s=time.timeout_s(), begin=call.begin
                             )
                         break
-                    except UpstreamError as error:
-                        self._record_unanswered(operation, error)
-                        call.check()
+                    except (CallCutOff, UpstreamError) as error:
+                        self._record_unanswered(operation, error.facts)
+                        if isinstance(error, CallCutOff):
+                            raise
                         if operation.adapt(error):
                             self._check_may_call(retries)
                             continue
                         if operation.is_final(error):
                             raise
                         before, answered = answered, limit.answered[counter]
-                        await self._wait(error, retries, progress=answered > before)
+                        await self._wait(call, error, retries, progress=answered > before)
                 limit.count_answer(counter)
                 observer.response_received(b"" if response.is_large else response.body)
         if operation.is_billed:
             _unsaved_responses.get(self.attempt.usage.responses).append(response)
         return response
 
-    def _record_unanswered(self, operation: Operation, error: UpstreamError) -> None:
-        if error.facts.unanswered and operation.is_billed:
-            self.attempt.usage.add_unsettled_calls([replace(UNANSWERED, request_id=error.facts.request_id)])
+    def _record_unanswered(self, operation: Operation, facts: UpstreamFacts) -> None:
+        if facts.unanswered and operation.is_billed:
+            self.attempt.usage.add_unsettled_calls([replace(UNANSWERED, request_id=facts.request_id)])
 
     async def fetch(self, url: str) -> Response:
         """See Context."""
         retries = self._retries()
-        async with self._limit().calls:
+        async with self.services.drain.call() as call, self._limit().calls:  # unbilled: the stop ends it at once
             self.attempt.time.check(self.attempt.lease.retries)
             with self.attempt.time.calling():
                 while True:
@@ -153,7 +156,7 @@ class ActionContext:
                             url, customer=self.connection.customer, timeout_s=self.attempt.time.timeout_s()
                         )
                     except UpstreamError as error:
-                        await self._wait(error, retries)
+                        await self._wait(call, error, retries)
 
     async def is_metered(self, metered_as: str) -> bool:
         """See Context."""
@@ -202,7 +205,7 @@ class ActionContext:
         finally:
             _unsaved_responses.reset(outer)
 
-    async def _wait(self, error: UpstreamError, retries: RetryState, *, progress: bool = False) -> None:
+    async def _wait(self, call: Call, error: UpstreamError, retries: RetryState, *, progress: bool = False) -> None:
         """Wait before the next try. Raises `error` if there is none, UpstreamRetryLater if it has to be requeued."""
         error = self.attempt.time.explain(error)
         retry = retries.decide(error, progress=progress)
@@ -210,8 +213,8 @@ class ActionContext:
             raise error
         if not retry.inline or not self.attempt.time.allows_try(retry.wait_s):
             raise UpstreamRetryLater(error, retry.wait_s, retries.used) from error
-        self.services.drain.check()
-        await asyncio.sleep(retry.wait_s)
+        if left_s := await call.wait(retry.wait_s):
+            raise UpstreamRetryLater(error, left_s, retries.used) from error
 
     def _observed(self, request: UpstreamRequest) -> AbstractContextManager[CallObserver]:
         connection = self.connection
@@ -231,13 +234,11 @@ class ActionContext:
     def _guarded(self, retries: RetryState) -> AbstractContextManager[None]:
         if self.attempt.lease_lost is not None:
             raise self.attempt.lease_lost
-        connection = self.connection
-        breaker = self.services.breakers.of(connection.customer, connection.name, connection.version)
+        breaker = self.services.breakers.of(self.connection.customer, self.connection.name, self.connection.version)
         return breaker.attempt(retries.used, retries.options.max_retries)
 
     def _limit(self) -> ConnectionLimit:
-        connection = self.connection
-        return self.services.limiter.of(connection.customer, connection.name, connection.concurrency)
+        return self.services.limiter.of(self.connection.customer, self.connection.name, self.connection.concurrency)
 
     def _retries(self) -> RetryState:
         return RetryState(self.attempt.job.options, self.attempt.lease.retries)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any
 
-from shared.errors import RetryLater, UpstreamFacts, UpstreamTimeout
+from shared.errors import RetryLater, UpstreamFacts
 
 GRACE_S = 9.5
 """Seconds until all functions have ended: the host grants ten. What telemetry has not sent yet follows."""
@@ -32,33 +33,53 @@ class WorkerStopping(RetryLater):
     usual_delay_s = 1
 
 
+class CallCutOff(WorkerStopping):
+    """The stop has cut a call off that was sent."""
+
+    facts = UpstreamFacts(unanswered=True)
+
+
 class Call:
     """A call, with the waits before and between its tries."""
 
     def __init__(self, drain: Drain) -> None:
         self.timeout = asyncio.timeout(None)
-        self.is_under_way = self.was_cut_off = False
+        self.is_sent = False
+        """Whether a try of it is under way: sent, or being sent. Until then it waits for an address or a socket."""
         self._drain = drain
 
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Wrap each try in it. Raises WorkerStopping before a try, UpstreamTimeout if the stop cuts it off."""
+    def begin(self) -> None:
+        """Call this before the first byte of a try. Raises WorkerStopping: then nothing may be sent any more."""
         self._drain.check()
-        self.is_under_way = True
+        self.is_sent = True
+
+    @contextmanager
+    def one_try(self) -> Iterator[None]:
+        """Wrap each try in it. If the stop ends it, raises CallCutOff, or WorkerStopping if nothing was sent."""
+        self._drain.check()
         try:
             yield
         except asyncio.CancelledError:
             if not self.timeout.expired():
                 raise
-            self.was_cut_off = True
-            raise UpstreamTimeout("The worker stopped.", UpstreamFacts(unanswered=True)) from None
+            if self.is_sent:
+                raise CallCutOff("The worker stopped during a call, which may have been billed.") from None
+            raise WorkerStopping("The worker stops.") from None
         finally:
-            self.is_under_way = False
+            self.is_sent = False
 
-    def check(self) -> None:
-        """Raise WorkerStopping if the stop has cut the call off."""
-        if self.was_cut_off:
-            raise WorkerStopping("The worker stopped during a call, which may have been billed.")
+    async def wait(self, seconds: float) -> float:
+        """Wait before another try. Return the seconds that the stop has left of the wait, 0 if it is over."""
+        if self._drain.is_stopping:
+            return max(seconds, WorkerStopping.usual_delay_s)
+        ends_at = time.monotonic() + seconds
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            if not self.timeout.expired():
+                raise
+            return max(ends_at - time.monotonic(), WorkerStopping.usual_delay_s)
+        return 0
 
     def interrupt(self) -> None:
         """End the call, or its wait, now."""
@@ -106,7 +127,7 @@ class Drain:
         """Begin nothing more, and wait until nothing runs any more: for the grace at most."""
         self.is_stopping = True
         for call in self._calls:
-            if not call.is_under_way:
+            if not call.is_sent:
                 call.interrupt()
         if await self._ended(self._calls_s):
             return

@@ -9,15 +9,14 @@ change, and costs several times as much (docs/performance.md has the figures). I
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamFacts, UpstreamTimeout
+from shared.errors import ConnectionInvalid, ProviderUnavailable
 from shared.network.connection import Connection
-from shared.network.response import ExchangeFailed, Head, Malformed, NotReached
+from shared.network.response import Head
 from shared.secret import Secret, redact
 from shared.shares import Reservation, Shares
 from shared.upstream.egress_policy import check_public
@@ -36,6 +35,7 @@ from shared.upstream.messages import (
 )
 from shared.upstream.outgoing import Target, read_target, write_call, write_request
 from shared.upstream.response_body import MAX_LARGE_BYTES, read_body
+from shared.upstream.sending import Begin, Sending, do_nothing, mapped_errors
 from shared.upstream.server_wait import read_retry_after
 
 if TYPE_CHECKING:
@@ -70,11 +70,20 @@ class UpstreamClient:
         if self._public is not None:
             self._public.close()
 
-    async def send(self, request: UpstreamRequest, access: Access, *, customer: str, timeout_s: float) -> Response:
+    async def send(
+        self,
+        request: UpstreamRequest,
+        access: Access,
+        *,
+        customer: str,
+        timeout_s: float,
+        begin: Begin = do_nothing,
+    ) -> Response:
         """
         Send `request` once, with the credential of `access`, and return the 2xx response.
 
-        If the customer has its share of the worker's sockets, it waits for one of them.
+        If the customer has its share of the worker's sockets, it waits for one of them. `begin` is called right before
+        the first byte is sent; if it raises, none is.
 
         Raises UpstreamError; ConnectionInvalid if the address is not one that may be called.
         """
@@ -82,7 +91,7 @@ class UpstreamClient:
         try:
             target = read_target(request.url)
             host = _without_key(target.name, access)
-            with _mapped_errors(host, target, timeout_s) as sending:
+            with mapped_errors(host, target, timeout_s, begin) as sending:
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
                     head, body, memory = await self._exchange(
@@ -110,7 +119,7 @@ class UpstreamClient:
             check_public(url, allow_local=self._allow_local)
             target = read_target(url)
             host = target.name
-            with _mapped_errors(host, target, timeout_s) as sending:
+            with mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
                     head, body, memory = await self._exchange(
                         self._strict(), UpstreamRequest("GET", url), target, None, customer, sending
@@ -136,10 +145,10 @@ class UpstreamClient:
         try:
             target = read_target(url)
             request = write_request("POST", target, headers, body)
-            with _mapped_errors(host, target, timeout_s) as sending:
+            with mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
                     async with self._connection(self._strict(), target, customer) as connection:
-                        sending.has_begun = True
+                        sending.start()
                         head = await connection.send(request)
         except ConnectionInvalid:
             # The connections' own message is about an `endpoint`.
@@ -156,7 +165,7 @@ class UpstreamClient:
         header = None if key is None else ("authorization", f"Bearer {key.reveal()}")
         try:
             target = read_target(request.url)
-            with _mapped_errors(host, target, timeout_s) as sending:
+            with mapped_errors(host, target, timeout_s) as sending:
                 async with asyncio.timeout(timeout_s):
                     head, body, memory = await self._exchange(self._connections, request, target, header, name, sending)
         except ConnectionInvalid:
@@ -180,11 +189,11 @@ class UpstreamClient:
         target: Target,
         credential: tuple[str, str] | None,
         customer: str,
-        sending: _Sending,
+        sending: Sending,
     ) -> tuple[Head, bytes, Reservation | None]:
         outgoing = write_call(request, target, credential)
         async with self._connection(connections, target, customer) as connection:
-            sending.has_begun = True
+            sending.start()
             head = await connection.send(outgoing)
             body, memory = await read_body(sending.host, head, connection, self._memory, customer)
         return head, body, memory
@@ -215,33 +224,3 @@ class UpstreamClient:
 def _without_key(text: str, access: Access) -> str:
     # The key may have been pasted into the host name.
     return redact(text, access.key) if isinstance(access, ApiKey) else text
-
-
-@dataclass(slots=True)
-class _Sending:
-    """A request: how errors name its host, and whether it has begun to be sent, and so may be billed."""
-
-    host: str
-    has_begun: bool = False
-
-
-@contextmanager
-def _mapped_errors(host: str, target: Target, timeout_s: float) -> Iterator[_Sending]:
-    """Raise whatever prevents a response as one of our errors."""
-    sending = _Sending(host)
-    try:
-        yield sending
-    except TimeoutError as exc:
-        if not sending.has_begun:
-            message = f"The request to {host} could not be sent within {timeout_s:.3g} s."
-            raise UpstreamTimeout(message, UpstreamFacts(transient=True, unsent=True)) from exc
-        facts = UpstreamFacts(transient=True, unanswered=True)
-        raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
-    except Malformed as exc:
-        message = f"{host} sent a response that is not valid HTTP ({exc})."
-        raise ProviderUnavailable(message, UpstreamFacts(unanswered=True)) from exc
-    except ExchangeFailed as exc:
-        port = target.host.port
-        address = host if port in (80, 443) or not isinstance(exc, NotReached) else f"{host}:{port}"
-        reason = f"{address} could not be reached, or closed the connection early ({exc})."
-        raise ProviderUnavailable(reason, UpstreamFacts(transient=True, unanswered=sending.has_begun)) from exc

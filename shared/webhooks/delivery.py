@@ -89,7 +89,7 @@ class Callbacks:
                 async with limit.calls:
                     self.drain.check()
                     await self._deliver(message)
-        except RetryLater as exc:  # no try was made, so the same message comes again
+        except RetryLater as exc:  # no try was made, or the stop has cut it off, so the same message comes again
             # In the schedule, a message without room could replace a later try, if it was delivered twice.
             delay_s = min(exc.delay_s, _MAX_QUEUED_S) if isinstance(exc, Throttled) else exc.delay_s
             await self._enqueue(self.settings.callbacks_queue, message, delay_s)
@@ -144,7 +144,10 @@ class Callbacks:
     async def _try(self, message: CallbackMessage, record: JobRecord) -> TryResult:
         body = record.result_body or b""
         signed = SignedMessage(message.customer, message_id(record), record.callback_url, body, member="callback")
-        return await post_signed(self.client, self.signing, signed, message.attempt)
+        async with self.drain.call() as call:
+            with call.one_try():
+                call.begin()
+                return await post_signed(self.client, self.signing, signed, message.attempt)
 
     async def _save(self, message: CallbackMessage, result: TryResult) -> None:
         state = CallbackState(

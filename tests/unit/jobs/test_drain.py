@@ -19,7 +19,8 @@ from shared.upstream import circuit_breaker
 from shared.upstream.circuit_breaker import Breakers
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
-from tests.support.endpoint import completion, error
+from tests.support.endpoint import completion, error, reply
+from tests.support.loopback import serve
 from tests.support.workers import OpenWorker, Worker
 
 PROMPTS = {"action": "multi_chat", "input": {"prompts": ["One?", "Two?", "Three?"]}}
@@ -116,22 +117,74 @@ async def test_a_job_that_waits_for_its_turn_is_handed_over_at_once(worker: Work
     assert [("answered", 1, 18)] * 2 == worker.outcomes(customer)
 
 
+async def test_a_call_that_was_not_sent_yet_is_handed_over_at_once(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """It waits for a socket; it is not sent after the stop has begun, and so leaves no record."""
+    monkeypatch.setattr(worker.services.client._sockets, "total", 1)
+    other, customer = worker.customer(), worker.customer()
+    endpoint, first = await blocked(worker, other)
+    second = start(worker, customer, job_id="second")
+    while not worker.services.client._sockets._waiting:  # noqa: ASYNC110  # it has no event
+        await asyncio.sleep(0)
+
+    stop = asyncio.create_task(worker.services.drain.stop())
+
+    assert await second is None
+    assert not first.done()
+    endpoint.release.set()
+    await stop
+    assert ([], []) == (customer.account.received, worker.outcomes(customer))
+    assert "The worker stops." == worker.row(customer, "second")["reason"]
+    next_message(worker)
+
+
+async def test_no_byte_is_sent_after_the_stop():
+    """Whatever a try has waited for: the stop may come while that ends."""
+    drain = Drain()
+    async with drain.call() as call:
+        with call.one_try():
+            drain.is_stopping = True
+            with pytest.raises(WorkerStopping):
+                call.begin()
+
+
+async def test_an_image_that_is_being_fetched_is_fetched_by_the_next_worker(worker: Worker):
+    """Its call is stored and on record: a host that hangs is not waited for, and nothing is paid for again."""
+    customer, picture = worker.customer(), BlockingEndpoint(reply(b"a picture"))
+    async with serve(picture.__call__) as url:
+        customer.account.will_answer(reply({"data": [{"url": url}]}))
+        job = start(worker, customer, job_id="image", action="image", input={"prompt": "A cat"})
+        await picture.called.wait()
+
+        await worker.services.drain.stop()
+
+        assert job.result() is None
+        row = worker.row(customer, "image")
+        assert ("waiting", 0) == (row["state"], row["failed_attempts"])
+        picture.release.set()
+        result = await worker.another().run(customer, next_message(worker))
+    assert ("succeeded", 1) == (result["status"], len(customer.account.received))
+    assert ["answered"] == [outcome for outcome, *_ in worker.outcomes(customer)]
+
+
 @pytest.mark.parametrize("is_waiting", [True, False], ids=["before the stop", "after the stop"])
 async def test_a_failed_try_is_not_repeated(worker: Worker, *, is_waiting: bool):
-    """Whether it failed before or after the stop: another worker makes the next one."""
+    """
+    Whether it failed before or after the stop: another worker makes the next one, after what is left of the wait, and
+    as the retry that it is.
+    """
     customer = worker.customer()
     refusal = error(503)
     if is_waiting:
         customer.account.will_answer(refusal)
-        job = start(worker, customer, options={"retry_delay_ms": 9_000})
+        job = start(worker, customer, options={"retry_delay_ms": 9_000, "max_retries": 1})
         calls = worker.services.drain._calls
-        while not customer.account.received or any(call.is_under_way for call in calls):  # noqa: ASYNC110
+        while not customer.account.received or any(call.is_sent for call in calls):  # noqa: ASYNC110
             await asyncio.sleep(0)
         await worker.services.drain.stop()
     else:
         endpoint = BlockingEndpoint(refusal)
         customer.account.will_answer(endpoint)
-        job = start(worker, customer, options={"retry_delay_ms": 9_000})
+        job = start(worker, customer, options={"retry_delay_ms": 9_000, "max_retries": 1})
         await endpoint.called.wait()
         stop = asyncio.create_task(worker.services.drain.stop())
         await asyncio.sleep(0)
@@ -140,7 +193,15 @@ async def test_a_failed_try_is_not_repeated(worker: Worker, *, is_waiting: bool)
 
     assert job.result() is None
     assert (1, []) == (len(customer.account.received), worker.outcomes(customer))
-    assert "succeeded" == (await worker.another().run(customer, next_message(worker)))["status"]
+    ((body, delay_s),) = worker.requeued()
+    assert 6 < delay_s < 10  # less a jitter of a quarter
+    customer.account.will_answer(error(503))
+    result = await worker.another().run(customer, body)
+    assert ("failed", "provider_unavailable", 2) == (
+        result["status"],
+        result["error"]["code"],
+        len(customer.account.received),
+    )
 
 
 async def test_a_refusal_during_the_stop_ends_the_job(worker: Worker):
@@ -241,7 +302,7 @@ async def test_the_timeouts_of_others_stay_timeouts():
 
     async def cancelled() -> None:
         async with Drain().call() as call:
-            with call.under_way():
+            with call.one_try():
                 running.set()
                 await asyncio.Event().wait()
 

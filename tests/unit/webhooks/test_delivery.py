@@ -460,3 +460,30 @@ async def test_a_stopping_worker_leaves_a_callback_to_another(case: CallbackCase
     assert (0, []) == (message.attempt, receiver.received)
     assert delay_s < 1.2
     assert ("", 0, 0) == case.state
+
+
+async def test_a_try_that_takes_longer_than_the_grace_is_made_again(case: CallbackCase, receiver: Receiver):
+    """The receiver may have got it: it comes with the same id. No message is left to the host's hold on it."""
+    case.callbacks = replace(case.callbacks, drain=Drain(calls_s=0))
+    called = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        called.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def invocation() -> None:
+        case.callbacks.drain.join()
+        await case.deliver()
+
+    receiver.answers.append(hang)
+    delivery = asyncio.create_task(invocation())
+    await called.wait()
+
+    await case.callbacks.drain.stop()
+    await delivery
+
+    ((message, delay_s),) = await case.waiting()
+    assert message is not None
+    assert (0, ("", 0, 0)) == (message.attempt, case.state)
+    assert delay_s < 1.2

@@ -1,0 +1,54 @@
+"""A request that is being sent to an endpoint: whether it may be billed yet, and what prevents its response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from shared.errors import ProviderUnavailable, UpstreamFacts, UpstreamTimeout
+from shared.network.response import ExchangeFailed, Malformed, NotReached
+from shared.upstream.outgoing import Target
+
+Begin = Callable[[], None]
+
+
+def do_nothing() -> None:
+    """Nobody has to know that a request begins."""
+
+
+@dataclass(slots=True)
+class Sending:
+    """A request: how errors name its host, and whether it has begun to be sent, and so may be billed."""
+
+    host: str
+    begin: Begin
+    """Called right before the first byte is sent; if it raises, none is."""
+    has_begun: bool = False
+
+    def start(self) -> None:
+        """Note that the first byte is sent next."""
+        self.begin()
+        self.has_begun = True
+
+
+@contextmanager
+def mapped_errors(host: str, target: Target, timeout_s: float, begin: Begin = do_nothing) -> Iterator[Sending]:
+    """Raise whatever prevents a response as one of our errors."""
+    sending = Sending(host, begin)
+    try:
+        yield sending
+    except TimeoutError as exc:
+        if not sending.has_begun:
+            message = f"The request to {host} could not be sent within {timeout_s:.3g} s."
+            raise UpstreamTimeout(message, UpstreamFacts(transient=True, unsent=True)) from exc
+        facts = UpstreamFacts(transient=True, unanswered=True)
+        raise UpstreamTimeout(f"{host} did not answer within {timeout_s:.3g} s.", facts) from exc
+    except Malformed as exc:
+        message = f"{host} sent a response that is not valid HTTP ({exc})."
+        raise ProviderUnavailable(message, UpstreamFacts(unanswered=True)) from exc
+    except ExchangeFailed as exc:
+        port = target.host.port
+        address = host if port in (80, 443) or not isinstance(exc, NotReached) else f"{host}:{port}"
+        reason = f"{address} could not be reached, or closed the connection early ({exc})."
+        raise ProviderUnavailable(reason, UpstreamFacts(transient=True, unanswered=sending.has_begun)) from exc
