@@ -2,8 +2,8 @@
 The gate of the templates: `.venv/bin/python infra/gate.py`, which is a part of `dev.py check`.
 
 Bicep's compiler checks types and the rules of bicepconfig.json in every file, and how it is formatted. It then
-evaluates each deployment without Azure, and what it would create is compared with snapshots/: test and production
-there in whole, each switch beside its .bicepparam by the resources that it changes. `--write` formats and writes them.
+evaluates each deployment without Azure, and what it would create, in which order, is compared with snapshots/: test
+and production there in whole, each switch beside its .bicepparam by what it changes. `--write` formats and writes them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import difflib
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,17 +67,22 @@ def find_faults(call: Call, infra: Path = INFRA, *, write: bool = False) -> list
     for path in (each for each in sources if each.suffix in {".bicep", ".bicepparam"}):
         faults += _compare(path, call("format", path=str(path))["contents"], infra, write=write)
     environments = {path.stem: path for path in sources if path.suffix == ".bicepparam"}
-    diagnostics = []
+    diagnostics, templates = [], {}
     for path in (each for each in sources if each.suffix == ".bicep"):  # also one that nothing uses
         diagnostics += call("compile", path=str(path))["diagnostics"]
-    for path in environments.values():
-        diagnostics += call("compileParams", path=str(path), parameterOverrides={})["diagnostics"]
+    for name, path in environments.items():
+        compiled = call("compileParams", path=str(path), parameterOverrides={})
+        diagnostics += compiled["diagnostics"]
+        templates[name] = compiled.get("template")  # none if there are errors
     faults += sorted({_fault(each, infra) for each in diagnostics})
     strays = [path.name for path in (infra / "snapshots").glob("*.json") if path.stem not in environments]
     faults += [f"snapshots/{name} has no parameters." for name in sorted(strays)]
     if faults:
         return faults  # a deployment of templates with errors can't be evaluated
-    snapshots = {name: _snapshot(call, path) for name, path in environments.items()}
+    snapshots = {
+        name: {**_snapshot(call, path), "order": order(json.loads(templates[name]))}
+        for name, path in environments.items()
+    }
     for name, resources in snapshots.items():
         is_switch = environments[name].parent.name == "snapshots"
         content = changes(snapshots["test"], resources) if is_switch else resources
@@ -97,6 +103,17 @@ def read_snapshot(name: str, folder: Path = INFRA / "snapshots") -> dict[str, Re
     if (folder / f"{name}.bicepparam").exists():
         content = {**read_snapshot("test", folder), **content}
     return {key: each for key, each in content.items() if each is not None}
+
+
+def order(template: Mapping[str, Any]) -> dict[str, str]:
+    """What waits for what: a module for other modules, and under `MODULE/RESOURCE` a resource for those beside it."""
+    waits = {}
+    for module in (each for each in template["resources"] if each["type"] == "Microsoft.Resources/deployments"):
+        waits[module["name"]] = re.findall(r"'Microsoft.Resources/deployments', '([\w-]+)'\)", str(module["dependsOn"]))
+        for name, each in module["properties"]["template"]["resources"].items():
+            others = [re.sub(r"\W*format\('(\w+)\[.*", r"\1", other) for other in each.get("dependsOn", [])]
+            waits[f"{module['name']}/{name}"] = others
+    return {name: ", ".join(sorted(others)) for name, others in waits.items() if others}
 
 
 def _snapshot(call: Call, path: Path) -> dict[str, Resource]:

@@ -1,6 +1,6 @@
 using '../main.bicep'
 
-// Spread over the zones, a year of jobs, a virtual network, and an address for alerts.
+// Spread over the zones, a year of jobs, a virtual network, an address for alerts, and a runbook that they link to.
 param environmentName = 'production'
 param location = 'swedencentral'
 param zoneRedundant = true
@@ -10,3 +10,4 @@ param logRetentionDays = 90
 param logDailyCapGB = 20
 param vnetEnabled = true
 param alertEmails = 'oncall@example.com'
+param runbookUrl = 'https://example.com/runbook.md'

@@ -121,6 +121,26 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
         *("unknown_events", lambda each: criterion(each)[0].update(query='T | where Message startswith "job_ended "')),
         "jobs-failing looks for job_ended, which is no event.",
     ),
+    **{
+        f"a renamed event by {operator}": (
+            *("unknown_events", lambda each, query=query: criterion(each)[0].update(query=f"AppTraces | {query}")),
+            "jobs-failing looks for job_ended, which is no event.",
+        )
+        for operator, query in {
+            "equality": "where Message == 'job_ended'",
+            "equality, turned round": 'where "job_ended" =~ tostring(Message)',
+            "has": 'where tolower(Message) has "job_ended"',
+            "a list": 'where Message has_any ("job_finished", "job_ended")',
+            "a pattern": "where Message matches regex @'job_ended'",
+            "exclusion": 'where not(Message !startswith_cs "job_ended ")',
+            "parse": 'where Message startswith "job_finished " | parse Message with "job_ended " rest',
+            "its parsed name": 'parse Message with event " " rest | where event in ("job_ended")',
+        }.items()
+    },
+    "an event that is only named": (
+        *("unknown_events", lambda each: criterion(each)[0].update(query='print indexof(Message, "job_ended")')),
+        "jobs-failing names job_ended, which the code does not have.",
+    ),
     "zones for the app only": (
         *("wrong_zones", lambda each: plan(each).update(zoneRedundant=True)),
         "The zones of the app and of Storage differ (Standard_LRS).",
@@ -179,6 +199,10 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
     "a private address without a name": (
         *("wrong_endpoints", remove("Microsoft.Network/privateDnsZones/virtualNetworkLinks", "")),
         "The address of sthost (blob) is in no DNS zone of the network.",
+    ),
+    "an app before its roles": (
+        *("wrong_order", lambda each: each.resources["order"].update(function="identity, network, vault")),
+        "function does not wait for rbac.",
     ),
     "two versions of an API": (
         *(
@@ -295,5 +319,6 @@ def test_switch_changes_only_what_it_is_for():
         },
         "recreate": {sites},
         "static-connection": {sites},
+        "values": {sites, "KeyVault/vaults"},
         "zones": {accounts, sites, "Web/serverfarms"},
     } == changed

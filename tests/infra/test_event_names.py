@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from shared import event_names
 from shared.errors import BudgetExceeded, CustomerSuspended
-from tests.support import doc_samples, infra_queries, kql
+from tests.support import deployment_checks, doc_samples, infra_queries, kql
 
 ROOT = doc_samples.ROOT
 
@@ -50,6 +50,11 @@ def test_queries_find_events_by_the_names_of_the_code():
 
     assert len(wanted) > 5
     assert set() == wanted - {f"{name} " for name in EVENTS}
+
+
+def test_queries_of_the_docs_name_what_exists():
+    """A query on a page looks for no event that the code does not write."""
+    assert [] == [fault for each in infra_queries.doc_queries() for fault in deployment_checks.unknown_words(*each)]
 
 
 def test_infra_has_no_name_of_ours_that_is_not_a_constant():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.settings import read_settings
 from tests.support.app_settings import settings_in_code
 from tests.support.deployment import INFRA, NAMES, ROOT, TEST, read
 
@@ -71,16 +72,30 @@ def test_variables_that_pages_name_exist():
     assert set() == OTHERS - named
 
 
-def test_each_switch_has_a_snapshot():
-    """A parameter that is a switch, or adds resources or settings, is set by a deployment of the snapshots."""
+def test_each_parameter_has_a_snapshot():
+    """
+    Every parameter is set by a deployment of the snapshots to something else than its default, so that what it is for
+    can be seen there; a switch that is added without one fails here.
+    """
     files = [*INFRA.glob("snapshots/*.bicepparam"), *INFRA.glob("environments/*.bicepparam")]
-    used = {name for file in files for name in re.findall(r"^param (\w+) =", file.read_text(), re.MULTILINE)}
-    switches = {name for name, default in DECLARED.items() if default in {"true", "false"}}
+    lines = [re.findall(r"^param (\w+) = (.*)$", file.read_text(), re.MULTILINE) for file in files]
+    used = {name for name, value in itertools.chain(*lines) if value.strip("'") != DECLARED[name]}
 
-    # its value alone is a setting's
-    assert switches - used == {"recoverVault", "allowPrivateEndpoints"}
-    assert used <= set(DECLARED)
+    assert set(DECLARED) - used == {"resourceGroupName"}  # with another, each id of a snapshot would differ
     assert sorted(file.stem for file in files) == NAMES
+
+
+def test_each_value_reaches_the_resources():
+    """What a parameter is set to is in the resources that change by it, and the switches of the app are read as on."""
+    text = (INFRA / "snapshots/values.bicepparam").read_text()
+    values = set(re.findall(r"^param \w+ = '?(.*?)'?$", text, re.MULTILINE)) - {"true"}
+    changed = (INFRA / "snapshots/values.json").read_text()
+
+    assert len(values) > 10
+    assert [] == [value for value in values if not re.search(rf'[ "]{re.escape(value)}"?,?$', changed, re.MULTILINE)]
+    assert read_settings(read("values").readable_settings).allow_private_endpoints
+    (vault,) = read("values").of_type("Microsoft.KeyVault/vaults").values()
+    assert "recover" == vault["properties"]["createMode"]
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)

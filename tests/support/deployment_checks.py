@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from typing import Any
 
-from shared import event_names
+from shared import errors, event_names
 from shared.settings import binding_queues, callback_queues, find_faults, read_settings
 from tests.support import kql
 from tests.support.app_settings import settings_in_code
@@ -17,6 +17,10 @@ from tests.support.deployment_links import LINKS
 from tests.support.infra_queries import queries
 
 FUNCTIONS = (ROOT / "function_app.py").read_text()
+EVENTS = {text for name, text in vars(event_names).items() if name.isupper()}
+NAMED = {each.code for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.JobError)}
+NAMED |= {*re.findall(r"async def (\w+)", FUNCTIONS), "run_ms"}
+"""What queries may name besides events: error codes and functions."""
 NOT_SET = {
     "JobStorage": "a connection string: in Azure the app uses its identity",
     "KEY_VAULT_CA_FILE": "for a vault with a private certificate authority: the local stack's",
@@ -182,12 +186,20 @@ def wrong_names(deployment: Deployment) -> Iterator[str]:
 
 
 def unknown_events(deployment: Deployment) -> Iterator[str]:
-    """A query looks for an event that the code does not write."""
-    events = {text for name, text in vars(event_names).items() if name.isupper()}
+    """A query of an alert or a chart looks for an event that the code does not write."""
     for name, query in queries(deployment):
-        for begin in kql.prefixes(query):
-            if begin.strip() not in events and begin != "Trigger Details: MessageId: ":
-                yield f"{name} looks for {begin.strip()}, which is no event."
+        yield from unknown_words(name, query)
+
+
+def unknown_words(name: str, query: str) -> Iterator[str]:
+    """What a query compares messages with, by whichever operator, or names elsewhere, that the code does not have."""
+    for text in kql.compared(query):
+        # A later part of the line begins with a space; the host has words of its own.
+        if not text.startswith((" ", "Trigger Details: MessageId: ")) and text.split(" ")[0] not in EVENTS:
+            yield f"{name} looks for {text.strip()}, which is no event."
+    for text in kql.literals(query):
+        if (word := re.match(r"[a-z]+(?:_[a-z]+)+", text)) and word[0] not in EVENTS | NAMED:
+            yield f"{name} names {word[0]}, which the code does not have."
 
 
 def wrong_zones(deployment: Deployment) -> Iterator[str]:

@@ -87,4 +87,23 @@ def wrong_endpoints(deployment: Deployment) -> Iterator[str]:
     yield from (f"Nothing needs {part} of {target}." for target, part in sorted(reached - NEEDED_ENDPOINTS))
 
 
-LINKS = (wrong_addresses, wrong_identities, wrong_sign_in, wrong_endpoints)
+NEEDED_ORDER = {
+    # Its roles work before it starts, and the private addresses of what it reaches are known by their names.
+    "function": {"rbac", "network"},
+    # Roles are assigned on what exists by then, to an identity that does.
+    "rbac": {"identity", "keda", "host-storage", "job-storage", "vault", "monitoring"},
+    "network/endpointNames": {"dnsZones", "dnsLinks"},
+    "alerts": {"function"},
+}
+"""What has to wait for what, mostly without a reference from which the compiler would know it."""
+
+
+def wrong_order(deployment: Deployment) -> Iterator[str]:
+    """Something may be created before what it needs."""
+    order: dict[str, str] = deployment.resources["order"]
+    for name, needed in NEEDED_ORDER.items():
+        missing = needed - {*order.get(name, "").split(", ")}
+        yield from (f"{name} does not wait for {other}." for other in sorted(missing))
+
+
+LINKS = (wrong_addresses, wrong_identities, wrong_sign_in, wrong_endpoints, wrong_order)

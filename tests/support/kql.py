@@ -40,6 +40,13 @@ TABLES = {
 """Some of the columns in https://learn.microsoft.com/azure/azure-monitor/reference/tables/, one page per table."""
 _TYPES = {"int": r"-?\d+", "long": r"-?\d+", "real": r"-?\d+(?:\.\d+)?", "datetime": r".+?"}
 _TOKEN = re.compile(r'"(?P<text>[^"]*)"|(?P<name>\w+)(?::(?P<type>\w+))?|(?P<rest>\*)')
+_LITERAL = re.compile(r"""@?(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
+_QUOTED = r"""@?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+_COLUMN = r"\b(?:Message|event)\b\)*"
+"""The line, or what `parse` makes of its first word."""
+_OPERATOR = r"(?:!?[a-z_]+~?|[=!][=~])\s*(?:regex\s*)?\(?\s*"
+_COMPARED = re.compile(rf"{_COLUMN}\s*{_OPERATOR}({_QUOTED}(?:\s*,\s*{_QUOTED})*)")
+_COMPARED_BEFORE = re.compile(rf"({_QUOTED})\s*(?:[=!][=~]|!?in~?\s*\()\s*(?:\w+\()*(?:Message|event)\b")
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,17 @@ def parse_patterns(query: str) -> list[re.Pattern[str]]:
 def prefixes(query: str) -> list[str]:
     """The prefixes by which a query selects messages."""
     return re.findall(r'Message startswith "([^"]*)"', query)
+
+
+def literals(query: str) -> list[str]:
+    """The texts that a query has in quotes, of either kind."""
+    return [double or single for double, single in _LITERAL.findall(query)]
+
+
+def compared(query: str) -> list[str]:
+    """The texts that a query compares messages with, by whichever operator, or takes apart by `parse`."""
+    sides = [*_COMPARED.findall(query), *_COMPARED_BEFORE.findall(query)]
+    return [text for side in sides for text in literals(side)]
 
 
 def extract(query: str, lines: Iterable[str]) -> list[dict[str, str]]:
