@@ -1,0 +1,39 @@
+"""Errors of the API, as OpenAI and as Azure OpenAI write them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
+
+
+class ApiError(Exception):
+    """A request is refused with a status, a code and a message."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self, style: str) -> dict[str, Any]:
+        """Return the JSON in a style, `openai` or `azure`."""
+        error: dict[str, Any] = {"code": self.code, "message": str(self)}
+        if style == "openai" or self.param is not None:
+            error |= {"type": _TYPES.get(self.status, "invalid_request_error"), "param": self.param}
+        if style == "azure" and self.code == "content_filter":
+            filtered = {"violence": {"filtered": True, "severity": "medium"}}
+            error["innererror"] = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": filtered}
+        return {"error": error}
+
+
+def not_found(kind: str, name: str) -> ApiError:
+    """Return the error for an object that the account doesn't have."""
+    return ApiError(404, "not_found", f"No {kind} found with id '{name}'.", "id")
