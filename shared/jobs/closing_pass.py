@@ -4,7 +4,8 @@ anything in it.
 
 It goes from customer to customer for a limited time, and the next run continues: the position is a row in a partition
 that no customer can have. Putting a job into the queue again does no harm, so a run may die anywhere. A customer for
-whom Storage fails is not left out: the next run makes the pass once more.
+whom Storage fails, or whose job a later version of the app has begun, is not left out: the next run makes the pass once
+more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shared.billing.closing_facts import CLOSABLE_AFTER
 from shared.billing.price_books import PriceBooks
 from shared.clock import now
 from shared.contract.closed_month import DocumentId
-from shared.errors import JobConflict, StorageUnavailable
+from shared.errors import JobConflict, RetryLater
 from shared.event_names import NAMESPACE, STATEMENTS_QUEUED
 from shared.jobs.queries import next_customers
 from shared.jobs.statement_jobs import StatementJobs
@@ -116,7 +117,7 @@ class ClosingPass:
         except JobConflict:
             log.error("%s customer=%s %s", STATEMENTS_QUEUED, customer, _TAKEN)  # noqa: TRY400
             return "other"
-        except StorageUnavailable:
+        except RetryLater:
             return "failed"
 
     async def _position(self, at: datetime) -> Position | None:

@@ -27,6 +27,7 @@ from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord, job_key, may_continue, time_row
+from shared.jobs.versions import check_version
 from shared.storage.base import Queues, Table
 
 ACTION: Literal["statement"] = "statement"
@@ -43,7 +44,7 @@ ended without a document, and was not started again.
 
 @dataclass(frozen=True, slots=True)
 class StatementJobs:
-    """Submits the jobs of all customers. Every method raises StorageUnavailable."""
+    """Submits the jobs of all customers. Every method raises StorageUnavailable, NewerVersion."""
 
     table: Table
     ledger: Ledger
@@ -68,6 +69,8 @@ class StatementJobs:
             return "closed"
         job_id = job_id_of(document)
         record = await self.queries.get(customer, job_id)
+        if record is not None:
+            check_version(record.version, "job's row")
         if record is not None and record.state == "done" and record.marker:
             if not again:
                 return "failed"

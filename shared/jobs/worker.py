@@ -39,7 +39,7 @@ from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.message import Delivery, clock_start, deadline_of, log_name, rejected, restore_envelope
 from shared.jobs.records import FinishedJob, may_continue
-from shared.jobs.versions import NewerVersion
+from shared.jobs.unreadable import is_left
 from shared.storage.base import MAX_HIDDEN_S
 
 _RESUME_S, _MAX_JITTERED_S = 60.0, 3600.0
@@ -122,12 +122,7 @@ class Worker:
         if not isinstance(exc, RetryLater | LeaseLost | JobError):
             log_crash(exc, log_name(job, delivery))  # a fault of ours, which no further delivery would correct
         drop_frames(exc)
-        if isinstance(exc, NewerVersion) and job is None:  # it can't be read here, and goes back as it is
-            await self.services.queues.send(queue, delivery.body, delay_s=exc.delay_s)
-            reason = type(exc).__name__, log_text(exc)
-            log.warning(
-                "%s customer=- %s delay_s=%.1f %s: %s", JOB_REQUEUED, log_name(None, delivery), exc.delay_s, *reason
-            )
+        if job is None and await is_left(exc, delivery, queue, self.services):
             return None
         if isinstance(exc, RetryLater) and job is not None:
             await self._requeue(job, delivery, queue, exc)

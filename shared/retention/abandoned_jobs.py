@@ -24,6 +24,7 @@ from shared.contract.result import ConnectionLabel
 from shared.jobs.attempt import OUTCOME_STEP
 from shared.jobs.lease import Lease, next_lease
 from shared.jobs.step_rows import step_prefix
+from shared.jobs.versions import VERSION
 from shared.storage.base import Row, RowChanged, Table
 
 _UNKNOWN = ConnectionLabel(name="unknown", source="key_vault", provider="unknown", billed_to="customer")
@@ -42,8 +43,10 @@ class AbandonedJobs:
         Add placeholders for a job's attempts whose worker died, and count as spent what it has reserved of budgets.
 
         All in one transaction, as its next attempt would have done, and once. Return the etag of the job's row then,
-        an empty string if somebody has changed it. Raises StorageUnavailable.
+        an empty string if somebody has changed it, or a later version of the app wrote it. Raises StorageUnavailable.
         """
+        if row.values.get("version", 0) > VERSION:
+            return ""
         lease, outbox = next_lease(row, now()), Outbox(self.table, self.exports)
         if not (lease.crashed_attempts or lease.reservation):
             return row.etag

@@ -35,7 +35,7 @@ from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord
 from shared.jobs.schedule import Schedule
-from shared.jobs.versions import check_version
+from shared.jobs.versions import NewerVersion, check_version
 from shared.settings import Settings
 from shared.storage.base import MAX_HIDDEN_S, Queues
 from shared.upstream.client import UpstreamClient
@@ -89,10 +89,12 @@ class Callbacks:
                 async with limit.calls:
                     self.drain.check()
                     await self._deliver(message)
+        except NewerVersion as exc:  # as it is: it may have members that this version doesn't know
+            await self.queues.send(self.settings.callbacks_queue, body, delay_s=exc.delay_s)
         except RetryLater as exc:  # no try was made, or the stop has cut it off, so the same message comes again
             # In the schedule, a message without room could replace a later try, if it was delivered twice.
             delay_s = min(exc.delay_s, _MAX_QUEUED_S) if isinstance(exc, Throttled) else exc.delay_s
-            await self._enqueue(self.settings.callbacks_queue, message, delay_s)
+            await self._enqueue(message, delay_s)
 
     async def dead_letter(self, body: bytes) -> None:
         """Count a try for a message that the host gave up, and enqueue the next one if any. Raises as `deliver`."""
@@ -106,7 +108,7 @@ class Callbacks:
                 error = "The worker died at each delivery, or the next one could not be enqueued."
                 await self._conclude(message, retry_or_fail(message.attempt, error, record.callback_last_status))
         except RetryLater as exc:
-            await self._enqueue(self.settings.callbacks_poison_queue, message, exc.delay_s)
+            await self.queues.send(self.settings.callbacks_poison_queue, body, delay_s=exc.delay_s)
 
     async def _deliver(self, message: CallbackMessage) -> None:
         record = await self._find_due(message)
@@ -125,7 +127,7 @@ class Callbacks:
             return
         # The next try is enqueued before this one is recorded: a crash in between causes a try too many, not too few.
         next_try = msgspec.structs.replace(message, attempt=message.attempt + 1)
-        await self._enqueue(self.settings.callbacks_queue, next_try, result.delay_s)
+        await self._enqueue(next_try, result.delay_s)
         try:
             await self._save(message, result)
         except StorageUnavailable as exc:
@@ -167,13 +169,10 @@ class Callbacks:
             state.error or "-",
         )
 
-    async def _enqueue(self, queue: str, message: CallbackMessage, delay_s: float) -> None:
+    async def _enqueue(self, message: CallbackMessage, delay_s: float) -> None:
         delay_s *= random.uniform(1, 1.1)  # noqa: S311  # so that many do not come back at once
         body = encode_callback(message)
-        if queue == self.settings.callbacks_queue:
-            await self.schedule.send(message.customer, message.job_id, body, delay_s=delay_s, waits="callback")
-        else:
-            await self.queues.send(queue, body, delay_s=delay_s)
+        await self.schedule.send(message.customer, message.job_id, body, delay_s=delay_s, waits="callback")
 
 
 def message_id(record: JobRecord) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from shared.jobs.ledger import Ledger
 from shared.jobs.outputs import Outputs
 from shared.jobs.queries import JobQueries
 from shared.jobs.statement_jobs import StatementJobs
+from shared.jobs.versions import VERSION
 from shared.storage.base import Row, Table
 from tests.support.closable import add_usage, publish_prices
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
@@ -163,6 +164,17 @@ async def test_a_customer_for_whom_storage_fails_holds_nobody_up(storage: Storag
     rounds = min(failures + 1, MAX_ROUNDS)
     assert [*["incomplete"] * (rounds - 1), "complete", *["idle"] * (MAX_ROUNDS + 1 - rounds)] == outcomes
     assert expected == storage.messages()
+
+
+async def test_a_job_of_a_later_version_holds_nobody_up(storage: Storage):
+    """It is left to that version; the pass is made again for its sake, and everybody else has a job."""
+    other = Row("customer-3", "j_statement-2026-10", {"state": "queued", "attempt": 0, "submitted_at": NOVEMBER_FIRST})
+    values = {**other.values, "fingerprint": "later", "marker": "m", "version": VERSION + 1}
+    await storage.table.insert(replace(other, values=values))
+
+    assert "incomplete" == await storage.run().run(NOVEMBER_FIRST)
+
+    assert jobs_of(customers=[each for each in CUSTOMERS if each != "customer-3"]) == storage.messages()
 
 
 async def test_months_are_closed_one_after_the_other(storage: Storage):

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, get_args
 
 import pytest
 
+from shared.billing.reserved_amounts import ReservedAmount, ReservedFor
 from shared.clock import now
+from shared.contract.budget import Budget
 from shared.contract.callback import CallbackMessage
+from shared.contract.documents import CallbackState
 from shared.contract.inputs import INPUTS
 from shared.contract.usage import Usage
 from shared.errors import RetryLater
 from shared.jobs.envelope import QueuedJob, decode_queued_job
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.lease import first_lease, lease_values
-from shared.jobs.records import JobRecord
-from shared.jobs.step_rows import StepRecord, step_row
+from shared.jobs.records import JobRecord, State
 from shared.jobs.versions import VERSION, NewerVersion
+from shared.storage.base import Row
 from tests.support.doc_samples import ROOT
+from tests.support.fakes import MemoryTable
 from tests.support.stored_shapes import member_names
-from tests.support.workers import Worker
+from tests.support.workers import Memory, OpenWorker, Worker
 
 LATER = {"submitted_at": "2026-11-30T06:00:00Z", "version": VERSION + 1}
 SHAPES = ROOT / "tests/data/stored_shapes.json"
@@ -48,6 +56,42 @@ async def test_message_of_a_later_version_goes_back_as_it_is(worker: Worker, mem
     assert ({}, []) == (worker.table.rows, customer.account.received)
     assert await worker.dead_letter(body) is None
     assert [body] == [sent for sent, _ in worker.queues.sent[worker.services.settings.poison_queue]]
+
+
+@pytest.mark.parametrize("members", [{"job_id": "job"}, {}], ids=str)
+async def test_senders_message_that_a_later_version_has_begun_is_left_to_it(worker: Worker, members: dict[str, str]):
+    """
+    A sender's message has no version, and may have what only the later one knows. If that one's worker died, the
+    message comes again, here: under its id, it goes back.
+    """
+    customer = worker.customer()
+    readable = customer.body(**members)
+    unreadable = customer.body(**members, options={"invented": 1})
+    await worker.crash(customer, "job", readable)
+    await worker.change_row(customer, "job", version=VERSION + 1)
+    before = worker.row(customer, "job")
+
+    assert await worker.deliver(customer, unreadable, message_id="job") is None
+
+    ((sent, delay_s),) = worker.requeued()
+    assert json.loads(unreadable) | {"job_id": "job"} == json.loads(sent)
+    assert NewerVersion.usual_delay_s == delay_s
+    assert (before, []) == (worker.row(customer, "job"), customer.account.received)
+
+
+async def test_message_that_nobody_can_read_is_refused(worker: Worker):
+    """Nothing is on record of its job, or an attempt of this version; while Storage is down, that is not known."""
+    customer = worker.customer()
+    unreadable = customer.body(job_id="job", options={"invented": 1})
+
+    refused = await worker.run(customer, unreadable)
+    await worker.crash(customer, "job", customer.body(job_id="job"))
+    again = await worker.run(customer, unreadable)
+    worker.table.down = True
+    later = await worker.deliver(customer, unreadable)
+
+    assert ["invalid_job"] * 2 == [each["error"]["code"] for each in (refused, again)]
+    assert (None, [unreadable]) == (later, [body for body, _ in worker.requeued()])
 
 
 @pytest.mark.parametrize("version", [{}, {"version": 0}, {"version": VERSION}], ids=str)
@@ -108,19 +152,62 @@ async def test_claim_says_its_version(worker: Worker):
     assert VERSION == json.loads(message)["_envelope"]["version"]
 
 
-def test_stored_shapes_are_those_of_the_version():
+@dataclass
+class RecordingTable(MemoryTable):
+    """Notes the columns that are written, by the kind of row."""
+
+    columns: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    async def _write(self, changed: Row, beside: Sequence[Row], *rest: Any) -> Sequence[str]:
+        for row in (changed, *beside):
+            self.columns[row.partition[:9] if row.partition.startswith("~") else row.key[:2]].update(row.values)
+        return await super()._write(changed, beside, *rest)
+
+
+async def written(open_worker: OpenWorker) -> tuple[dict[str, set[str]], dict[str, Any]]:
+    """Return the columns of all that is written of jobs, whatever becomes of them, and a stored outcome."""
+    table = RecordingTable()
+    worker = open_worker(memory=Memory(table))
+    customer = worker.customer()
+    budget = Budget(limit=Decimal(1_000_000), unit="tokens", period="month")
+    await worker.services.customer_records.change(
+        customer.name, lambda record: record.with_budgets({"main": budget}), by="ann", subject="budgets"
+    )
+    await worker.run(customer, job_id="inline")
+    await worker.run(customer, job_id="blob", output={"blob": True})
+    await worker.defer(customer, "deferred")
+    await worker.services.updates.cancel(customer.name, "deferred")
+    await worker.crash(customer, "crashed", customer.body())
+    await worker.services.updates.cancel(customer.name, "crashed")
+    state = CallbackState(status="delivered", attempts=1)
+    await worker.services.updates.save_callback_state(customer.name, "inline", state)
+    job = decode_queued_job(customer.body(output={"callback": "https://example.com"}), default_id="submitted")
+    await worker.services.ledger.submit(job, fingerprint="f", submitted_at=now(), marker="m")
+    await worker.claim(customer, "claimed", customer.body(output={"callback": "https://example.com"}))
+    outcome = json.loads(worker.table.rows[customer.name, "s_blob~outcome"].values["value"])
+    return table.columns, outcome
+
+
+async def test_stored_shapes_are_those_of_the_version(open_worker: OpenWorker):
     """
     What messages and rows of jobs consist of is on record with its version. Whoever adds or removes a member raises
     VERSION in shared/jobs/versions.py and corrects the file, as docs/architecture.md says: else a worker of the version
     before, beside this one in an update, would refuse what it doesn't know.
     """
-    lease = first_lease("a", "b", now(), now())
+    columns, outcome = await written(open_worker)
     shapes = {
         "message": member_names(QueuedJob),
         "inputs": {action: member_names(kind) for action, kind in sorted(INPUTS.items())},
         "callback": member_names(CallbackMessage),
-        "row": sorted({*JobRecord.__dataclass_fields__, *lease_values(lease, now(), 1)}),
-        "step": sorted(step_row("a", "b", StepRecord("c", b"", Usage())).values),
+        "row": sorted({*JobRecord.__dataclass_fields__, *columns["j_"]} - {"customer", "job_id"}),
+        "states": sorted(get_args(State)),
+        "reservation": list(ReservedAmount.__struct_fields__),
+        "reserved_for": member_names(ReservedFor),
+        "step": sorted(columns["s_"]),
+        "usage": member_names(Usage),
+        "outcome": sorted(outcome),
+        "schedule": sorted(columns["~schedule"]),
     }
 
+    assert set(lease_values(first_lease("a", "b", now(), now()), now(), 1)) <= columns["j_"]
     assert {"version": VERSION, **shapes} == json.loads(SHAPES.read_text())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -27,6 +28,7 @@ from shared.jobs.job_updates import JobUpdates
 from shared.jobs.queries import JobQueries
 from shared.jobs.records import JobRecord, job_key, read_record
 from shared.jobs.schedule import Schedule
+from shared.jobs.versions import VERSION, NewerVersion
 from shared.secret import Secret
 from shared.settings import read_settings
 from shared.storage.base import MAX_HIDDEN_S, Row
@@ -487,3 +489,19 @@ async def test_a_try_that_takes_longer_than_the_grace_is_made_again(case: Callba
     assert message is not None
     assert (0, ("", 0, 0)) == (message.attempt, case.state)
     assert delay_s < 1.2
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+async def test_the_message_of_a_later_version_goes_back_as_it_is(
+    case: CallbackCase, receiver: Receiver, *, is_given_up: bool
+):
+    """It may have a member that this version doesn't know; the job's row says whose it is."""
+    row = case.table.rows["acme", job_key("order.1")]
+    await case.table.merge(replace(row, values={"version": VERSION + 1}))
+    body = msgspec.json.encode({**msgspec.json.decode(encode_callback(case.message())), "invented": 1})
+
+    await (case.callbacks.dead_letter(body) if is_given_up else case.callbacks.deliver(body))
+
+    queue = SETTINGS.callbacks_poison_queue if is_given_up else SETTINGS.callbacks_queue
+    assert {queue: [(body, NewerVersion.usual_delay_s)]} == case.queues.sent
+    assert [] == receiver.received
