@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shared.actions.base import WITHOUT_CONNECTION
 from shared.actions.sse import values_of
 from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_values, total
 from shared.billing.usage_records import (
@@ -94,7 +95,9 @@ class AttemptUsage:
         self.add_lost_responses(self.responses)
 
     def add_crashed_attempts(self) -> None:
-        """Add placeholders for attempts whose worker has died."""
+        """Add placeholders for attempts whose worker has died, if they may have made calls."""
+        if self.job.action in WITHOUT_CONNECTION:
+            return
         self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 
     def settlement(self) -> list[Row]:

@@ -128,8 +128,7 @@ class Executor:
         if is_given_up and (in_time or lease.failed_attempts or lease.reason):
             return given_up(lease)
         if not in_time:
-            deadline_s = attempt.job.options.lasts_s
-            message = f"The job's deadline of {deadline_s:g} s passed before an attempt could start."
+            message = f"The job's deadline of {attempt.job.options.lasts_s:g} s passed before an attempt could start."
             return failed(DeadlinePassed(message))
         return outcome_of(work, attempt) if isinstance(work, Exception) else None
 
@@ -137,7 +136,8 @@ class Executor:
         assert isinstance(work, DecodedJob)  # noqa: S101  # else there is an outcome
         context: Any = _ClosingContext(attempt.job.customer, self.services.closing)
         try:
-            return await work.action.run(work.request, context)
+            async with self.services.drain.call():  # a stop ends it at once: it continues like one whose worker died
+                return await work.action.run(work.request, context)
         except Exception as exc:  # noqa: BLE001  # see `execute`
             return outcome_of(exc, attempt)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from shared.actions.base import WITHOUT_CONNECTION
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.job_budgets import JobBudgets
@@ -61,6 +62,8 @@ class AbandonedJobs:
             return ""
 
     async def _placeholders(self, lease: Lease, values: Mapping[str, Any]) -> list[Row]:
+        if values.get("action") in WITHOUT_CONNECTION:
+            return []
         outcome = f"{step_prefix(lease.job_id)}{OUTCOME_STEP}"
         if await self.table.read(lease.customer, outcome) is not None:
             return []  # all calls are on record with it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -22,13 +23,15 @@ from shared.contract.chat import LIMITS
 from shared.contract.price_book import decode_price_book
 from shared.jobs import ledger, message, reservation, schedule, submission, time_budget
 from shared.jobs import worker as jobs_worker
+from shared.jobs.drain import Drain
 from shared.jobs.envelope import decode_queued_job
 from shared.jobs.fingerprint import fingerprint
 from shared.retention.abandoned_jobs import AbandonedJobs
+from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, error
 from tests.support.loopback import Answer
-from tests.support.workers import Worker
+from tests.support.workers import OpenWorker, Worker
 
 USED = 18
 """Tokens of the endpoint's answer."""
@@ -562,3 +565,30 @@ async def test_a_budget_with_another_period_leaves_the_buckets_of_the_old_one(wo
 
     assert before.head.terms._replace(limit=Decimal(2000)) == pool(worker, customer, "main", month).head.terms
     assert [] == [key for _, key in worker.table.rows if key.startswith("e_")]
+
+
+async def test_a_stopping_worker_leaves_nothing_reserved(open_worker: OpenWorker):
+    """The call that was cut off counts with the most that it can have used, and the next attempt reserves again."""
+    worker, tokens = open_worker(drain=Drain(calls_s=0)), budget("100000")
+    customer, endpoint = worker.customer(), BlockingEndpoint()
+    await put(worker, customer, tokens=tokens)
+    customer.account.will_answer(endpoint)
+
+    async def invocation() -> None:
+        worker.services.drain.join()
+        await worker.deliver(customer, job_id="x", input=LIMITED)
+
+    job = asyncio.create_task(invocation())
+    await endpoint.called.wait()
+    during = pool(worker, customer, "tokens", tokens)
+    await worker.services.drain.stop()
+    await job
+    after = pool(worker, customer, "tokens", tokens)
+    ((body, _),) = worker.requeued()
+    result = await worker.another().run(customer, body)
+
+    ended = pool(worker, customer, "tokens", tokens)
+    assert during.reserved > 0
+    assert (0, during.reserved, "") == (after.reserved, after.spent, worker.row(customer, "x")["reservation"])
+    assert ("succeeded", 0, during.reserved + USED) == (result["status"], ended.reserved, ended.spent)
+    assert [("answered", 1, USED), ("unanswered", 0, 0)] == worker.outcomes(customer)

@@ -100,6 +100,38 @@ async def test_a_document_is_made_once(worker: Worker, customer: Customer, secon
     assert before == documents(worker)
 
 
+async def test_a_stopping_worker_hands_the_job_over(
+    worker: Worker, customer: Customer, monkeypatch: pytest.MonkeyPatch
+):
+    """In the middle of its work: nobody waits for its lease to expire, and it has not failed."""
+    body, begun = await submit(worker, customer), asyncio.Event()
+
+    async def hang(*_: object, **__: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.memory.blobs, "write", hang)
+        job = asyncio.create_task(worker.deliver(customer, body))
+        await begun.wait()
+        await worker.services.drain.stop()
+        assert await job is None
+
+    ((body, delay_s),) = worker.requeued()
+    assert (0, True) == (worker.row(customer, JOB_ID)["failed_attempts"], delay_s < 1.2)
+    assert "succeeded" == (await worker.another().run(customer, body))["status"]
+
+
+async def test_an_attempt_that_died_has_made_no_call(worker: Worker, customer: Customer):
+    """So there is no record of calls that may have been billed."""
+    body, usage = await submit(worker, customer), worker.usage(customer)
+    await worker.crash(customer, JOB_ID, body)
+
+    result = await worker.run(customer, body)
+
+    assert ("succeeded", 2, usage) == (result["status"], result["attempts"], worker.usage(customer))
+
+
 async def test_a_correction_that_had_nothing_to_do_runs_again(worker: Worker, customer: Customer):
     """Once there is something: under the same id, since it made no document."""
     await worker.run(customer, await submit(worker, customer))

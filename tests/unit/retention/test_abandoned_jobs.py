@@ -139,6 +139,15 @@ async def test_a_job_that_is_claimed_meanwhile_is_left_alone(worker: Worker):
     assert [] == placeholders(worker, customer)
 
 
+async def test_a_job_that_closes_a_month_has_made_no_call(worker: Worker):
+    """Its attempt that died leaves nothing that may have been billed."""
+    customer = await abandoned(worker, budget=None)
+    await worker.change_row(customer, "x", action="statement")
+
+    assert await AbandonedJobs(worker.table).settle(job_row(worker, customer))
+    assert [] == placeholders(worker, customer)
+
+
 async def test_a_job_of_a_later_version_is_left_to_its_sweep(worker: Worker):
     """Its reservation may have a shape that this version can't read. The sweep goes on with other jobs."""
     customer = await abandoned(worker)
