@@ -53,6 +53,7 @@ async def test_one_of_many_concurrent_writes_succeeds(table: Table, partition: s
         "plain",
         "line\r\nbreak, tab\t, quote ' \" and \\",
         "Grüße 你好 🙂",
+        "\x01\x0b\x85\u2028\u2029",
         "2026-11-20T13:12:00Z",
         0,
         2**31 - 1,
