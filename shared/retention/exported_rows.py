@@ -13,6 +13,9 @@ from typing import Any
 
 from shared.storage.base import Row
 
+_INTEGERS = range(-(2**31), 2**31)
+"""Those that the app writes; true and false are among them."""
+
 
 def encode_row(row: Row) -> dict[str, Any]:
     """Return a row as a line of an export."""
@@ -26,7 +29,13 @@ def decode_row(customer: str, line: Mapping[str, Any]) -> Row:
     values = dict(line["values"])
     for name, kind in line.get("types", {}).items():
         values[name] = _READERS[kind](values[name])
+    if not all(map(_is_value, values.values())):
+        raise ValueError("A table can't hold this.")
     return Row(customer, line["key"], values)
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, str | float | datetime | bytes) or (isinstance(value, int) and value in _INTEGERS)
 
 
 def _type(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from shared.ids import new_id
 from shared.storage.account import Account, refusal_error, sdk_errors
@@ -205,8 +206,15 @@ def _without_operation(row: Row) -> Row:
 
 
 def _row(entity: Any) -> Row:
-    values = {name: value for name, value in entity.items() if name not in _NOT_VALUES}
+    values = {name: _value(value) for name, value in entity.items() if name not in _NOT_VALUES}
     return Row(entity["PartitionKey"], entity["RowKey"], values, entity.metadata.get("etag") or "")
+
+
+def _value(value: Any) -> Any:
+    """Return what `read_row` reads: the SDK has types of its own for what only others write."""
+    if isinstance(value, UUID):
+        return str(value)
+    return getattr(value, "value", value)  # EntityProperty, for an Edm.Int64
 
 
 def _selected(entity: Any, columns: Sequence[str] | None) -> Row:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from azure.data.tables import EdmType, EntityProperty
+from azure.data.tables.aio import TableClient
 
 from shared.contract.result import MESSAGE_LIMIT
 from shared.storage import tables
 from shared.storage.base import TIMESTAMP, Row, Table
 from tests.support.fakes import MemoryTable
+from tests.support.harness import Harness
 from tests.support.table_rows import fill, keys
 
 
@@ -100,6 +104,22 @@ async def test_a_page_has_the_requested_columns(table: Table, partition: str) ->
     (row,) = (await table.page(partition, "j_", "j`", columns=("a", TIMESTAMP))).rows
     assert {"a", TIMESTAMP} == {name for name, value in row.values.items() if value is not None}
     assert abs(row.values[TIMESTAMP] - at) < timedelta(minutes=1)
+
+
+async def test_values_that_others_have_written_are_plain(harness: Harness, partition: str) -> None:
+    """As an operator's tool may write them: a scan reads them as a read does, and they can be exported."""
+    table = harness.services.table
+    written = {"big": EntityProperty(2**53 + 1, EdmType.INT64), "guid": UUID(int=7)}
+    async with TableClient.from_connection_string(
+        harness.environment["JobStorage"], harness.environment["JOBS_TABLE"]
+    ) as client:
+        await client.create_entity({"PartitionKey": partition, "RowKey": "j_1", **written})
+
+    (scanned,) = [row async for row in table.scan(partition, "j_", "j`")]
+
+    read = await table.read(partition, "j_1")
+    assert read is not None
+    assert {"big": 2**53 + 1, "guid": f"{UUID(int=7)}"} == scanned.values == read.values
 
 
 async def test_partitions_are_found_one_after_the_other(table: Table, partition: str) -> None:
