@@ -30,6 +30,8 @@ class Durations:
     cancelling_s: float = 0.5
     window_s: float = 86_400
     """A batch that isn't done by then expires."""
+    file_processing_s: float = 0
+    """A new file is `pending` for so long, and no batch can have it."""
     queued_s: float = 0.5
     """Of a response in the background."""
     responding_s: float = 1.0

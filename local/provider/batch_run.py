@@ -15,11 +15,11 @@ import msgspec
 
 from local.provider.account import Account
 from local.provider.batch import Batch
-from local.provider.calls import Call, Executed, execute
+from local.provider.calls import Call, execute
 from local.provider.clock import Timers
 from local.provider.errors import ApiError, not_found
-from local.provider.faults import BatchFault
-from local.provider.files import get_file, store
+from local.provider.faults import BatchFault, CallFault
+from local.provider.files import File, get_file, is_processed, store
 from local.provider.lines import LineError, operation_of, read_lines
 
 ENDPOINTS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
@@ -134,7 +134,7 @@ def list_batches(account: Account, at: float) -> list[Batch]:
     return [each for each in batches if each.times["created_at"] + each.fault.list_late_s <= at]
 
 
-def _check(account: Account, body: Mapping[str, Any], at: float) -> Any:
+def _check(account: Account, body: Mapping[str, Any], at: float) -> File:
     """Return the input file of a new batch. Raises ApiError."""
     endpoint = str(body.get("endpoint") or "")
     if f"/v1/{operation_of(endpoint)}" not in ENDPOINTS or (account.style == "openai" and endpoint not in ENDPOINTS):
@@ -148,6 +148,8 @@ def _check(account: Account, body: Mapping[str, Any], at: float) -> Any:
     file = get_file(account, str(body.get("input_file_id") or ""), at)
     if file.purpose != "batch":
         raise ApiError(400, "invalid_value", "The file's purpose is not 'batch'.", "input_file_id")
+    if not is_processed(account, file, at):
+        raise ApiError(400, "invalid_request", "The file is still being processed.", "input_file_id")
     return file
 
 
@@ -168,12 +170,9 @@ def _errors(account: Account, batch: Batch) -> list[LineError]:
 def _execute(account: Account, batch: Batch, index: int, at: float) -> None:
     assert batch.lines is not None  # noqa: S101 -- for the type checker: it has not ended
     custom_id = batch.lines.spans[index][0]
-    if batch.fault.errors_only:
-        error = ApiError(500, "server_error", "A test injected this error.")
-        executed = Executed(f"req_{batch.id}_{index}", error.status, error.body(account.style), {})
-    else:
-        body = batch.lines.body(index)
-        executed = execute(account, Call(operation_of(batch.endpoint), body, at, "batch", custom_id, batch.id))
+    fault = CallFault() if batch.fault.errors_only else None
+    call = Call(operation_of(batch.endpoint), batch.lines.body(index), at, "batch", custom_id, batch.id, fault)
+    executed = execute(account, call)
     batch.input_tokens += executed.input_tokens
     batch.output_tokens += executed.output_tokens
     is_answer = executed.status == 200  # noqa: PLR2004 -- HTTP's own number
@@ -194,7 +193,8 @@ def _list_unfinished(batch: Batch, status: str) -> None:
     if batch.lines is None or status not in _UNFINISHED or batch.lines.errors:
         return
     code, message = _UNFINISHED[status]
-    for index in range(batch.executed, len(batch.lines.spans)):
+    batch.total = len(batch.lines.spans)
+    for index in range(batch.executed, batch.total):
         batch.failed += 1
         batch.error_output.append(_line(batch, index, None, {"code": code, "message": message}))
 

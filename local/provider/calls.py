@@ -6,8 +6,9 @@ from typing import Any
 from uuid import uuid4
 
 from local.provider.account import Account
-from local.provider.answers import answer, hash_prompt, prompt_of
+from local.provider.answers import Answer, answer, hash_prompt, prompt_of
 from local.provider.errors import ApiError
+from local.provider.faults import CallFault
 from local.provider.journal import Entry
 
 TIERS = {"flex": "flex", "priority": "priority"}
@@ -24,6 +25,8 @@ class Call:
     processing: str = "standard"
     custom_id: str = ""
     batch_id: str = ""
+    fault: CallFault | None = None
+    """It errors so, whatever the account's faults are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def execute(account: Account, call: Call) -> Executed:
     try:
         prompt = prompt_of(call.operation, call.body)
         filtered = _refuse(account, call, model, prompt, tier)
-        made = answer(call.operation, call.body, at=call.at, service_tier=tier, filtered=filtered)
+        made = _answer(call, tier, filtered)
     except ApiError as exc:
         executed = Executed(request_id, exc.status, exc.body(account.style), exc.headers)
         code, cost = exc.code, None
@@ -80,6 +83,13 @@ def execute(account: Account, call: Call) -> Executed:
     return executed
 
 
+def _answer(call: Call, tier: str, filtered: bool) -> Answer:
+    try:
+        return answer(call.operation, call.body, at=call.at, service_tier=tier, filtered=filtered)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise ApiError(400, "invalid_type", "A parameter of the request has the wrong type.") from None
+
+
 def check_model(account: Account, model: str, *, batch: bool = False) -> None:
     """Raises ApiError if the account doesn't have the model."""
     has = account.batch_models if batch and account.batch_models is not None else account.models
@@ -97,9 +107,9 @@ def _refuse(account: Account, call: Call, model: str, prompt: str, tier: str) ->
         wait = account.faults.flex_unavailable.take()
         message = "There are not enough resources for flex processing."
         raise ApiError(429, "resource_unavailable", message, headers={"retry-after": str(wait)})
-    if not account.faults.calls:
-        return False
-    fault = account.faults.calls.take(lambda each: each.fits(call.custom_id, prompt, call.body))
+    fault = call.fault
+    if fault is None and account.faults.calls:
+        fault = account.faults.calls.take(lambda each: each.fits(call.custom_id, prompt, call.body))
     if fault is None or fault.status == 200:  # noqa: PLR2004 -- HTTP's own number
         return fault is not None
     headers = {} if fault.retry_after_s is None else {"retry-after": str(fault.retry_after_s)}

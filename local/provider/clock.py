@@ -3,6 +3,8 @@
 import asyncio
 import heapq
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -33,17 +35,18 @@ class Timers:
     """Calls that are due at a time of `clock`. Each gets the time that it was due at, however late it is."""
 
     clock: Clock
-    _due: list[tuple[float, int, Callable[[float], None]]] = field(default_factory=list)
+    _calls: list[tuple[float, int, Callable[[float], None]]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def at(self, due: float, call: Callable[[float], None]) -> None:
         """Call `call` once the clock shows `due`."""
-        heapq.heappush(self._due, (due, next(self._numbers), call))
+        heapq.heappush(self._calls, (due, next(self._numbers), call))
 
-    async def run_due(self) -> None:
-        """Make the calls that are due, in their order, and those that they make due."""
-        while self._due and self._due[0][0] <= self.clock():
-            due, _, call = heapq.heappop(self._due)
+    async def run_due(self, limit_s: float = math.inf) -> None:
+        """Make the calls that are due, in their order, and those that they make due; for so many real seconds."""
+        ends_at = time.monotonic() + limit_s
+        while self._calls and self._calls[0][0] <= self.clock() and time.monotonic() < ends_at:
+            due, _, call = heapq.heappop(self._calls)
             call(due)
             await asyncio.sleep(0)  # ten thousand lines in one go would keep others from the loop
 

@@ -41,8 +41,8 @@ def upload(account: Account, parts: Mapping[str, str], filename: str, content: b
         if not MIN_EXPIRY_S[account.style] <= int(seconds) <= MAX_EXPIRY_S:
             raise ApiError(400, "invalid_value", "'expires_after' is out of range.", "expires_after.seconds")
         expires_at = at + int(seconds)
-    most = MAX_FILES[account.style]
-    if most is not None and len(_live(account, at)) >= (most if expires_at is None else MAX_EXPIRING_FILES):
+    limit = MAX_FILES[account.style]
+    if limit is not None and len(_live(account, at)) >= (limit if expires_at is None else MAX_EXPIRING_FILES):
         raise ApiError(400, "file_limit_exceeded", "The resource has as many files as it may have.")
     return store(account, content, filename, parts["purpose"], at, expires_at)
 
@@ -77,7 +77,12 @@ def _is_live(file: File, at: float) -> bool:
     return file.expires_at is None or file.expires_at > at
 
 
-def file_json(account: Account, file: File) -> dict[str, Any]:
+def is_processed(account: Account, file: File, at: float) -> bool:
+    """Return whether a batch can have the file as its input."""
+    return at >= file.created_at + account.durations.file_processing_s
+
+
+def file_json(account: Account, file: File, at: float) -> dict[str, Any]:
     """Return a file as the API shows it."""
     return {
         "id": file.id,
@@ -86,7 +91,7 @@ def file_json(account: Account, file: File) -> dict[str, Any]:
         "created_at": int(file.created_at),
         "filename": file.filename,
         "purpose": file.purpose,
-        "status": "processed",
+        "status": "processed" if is_processed(account, file, at) else "pending",
         **({} if file.expires_at is None and account.style == "azure" else {"expires_at": _whole(file.expires_at)}),
     }
 

@@ -16,7 +16,7 @@ from local.provider.errors import ApiError, not_found
 from local.provider.files import file_json, get_file, list_files, upload
 from local.provider.responses import Responses, get_response
 from local.provider.routes import CALLS, Route
-from local.provider.webhooks import subscribe
+from local.provider.webhooks import subscribe_from
 
 MAX_PAGE = {"batches": 100, "files": 10_000}
 
@@ -69,18 +69,16 @@ class Handlers:
                 filename, content = part.filename or "", bytes(await part.read())
             else:
                 parts[part.name or ""] = await part.text()
-        return web.json_response(
-            file_json(request.account, upload(request.account, parts, filename, content, request.at))
-        )
+        file = upload(request.account, parts, filename, content, request.at)
+        return web.json_response(file_json(request.account, file, request.at))
 
     async def _files_list(self, request: Request) -> web.Response:
         files = list_files(request.account, request.at, request.http.query.get("purpose"))
-        return _page("files", [file_json(request.account, each) for each in files], request.http.query)
+        return _page("files", [file_json(request.account, each, request.at) for each in files], request.http.query)
 
     async def _files_get(self, request: Request) -> web.Response:
-        return web.json_response(
-            file_json(request.account, get_file(request.account, request.route.target, request.at))
-        )
+        file = get_file(request.account, request.route.target, request.at)
+        return web.json_response(file_json(request.account, file, request.at))
 
     async def _files_content(self, request: Request) -> web.Response:
         file = get_file(request.account, request.route.target, request.at)
@@ -124,7 +122,7 @@ class Handlers:
         return web.json_response(made.json())
 
     async def _webhooks_create(self, request: Request) -> web.Response:
-        made = subscribe(request.account, await request.json())
+        made = subscribe_from(request.account, await request.json())
         body = {"id": made.id, "object": "webhook_endpoint", "created_at": int(request.at), "name": made.name}
         body |= {"url": made.url, "event_types": sorted(made.event_types), "signing_secret": made.secret}
         return web.json_response(body)

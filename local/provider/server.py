@@ -30,6 +30,8 @@ from local.provider.routes import find_route
 from local.provider.webhooks import Webhooks
 
 MAX_BODY = 2**30
+MAX_CATCH_UP_S = 0.05
+"""How long a request waits, in real seconds, for what is due before it."""
 _DONE_FIRST = ("lost", "hang_after", "cut", "slow")
 
 
@@ -93,7 +95,7 @@ class Endpoint:
         route = find_route(http.method, http.path, has_api_version="api-version" in http.query)
         if route is None:
             return _error(ApiError(404, "not_found", f"Unknown request URL: {http.method} {http.path}."), account.style)
-        await self.timers.run_due()
+        await self.timers.run_due(MAX_CATCH_UP_S)
         request = Request(http, account, route, self.clock())
         fault = account.faults.take_route(route.name)
         if fault is not None and fault.kind not in _DONE_FIRST:
@@ -105,6 +107,8 @@ class Endpoint:
             except ApiError as exc:
                 response = _error(exc, account.style)
             response = await _afterwards(http, fault, response)
+        if response is not None:
+            response.headers.setdefault("x-request-id", f"req_{uuid4().hex}")
         account.received.append(Received(request.at, route.name, route.target, response.status if response else 0))
         if response is None and http.transport is not None:
             http.transport.abort()
@@ -112,8 +116,7 @@ class Endpoint:
 
 
 def _error(exc: ApiError, style: str) -> web.Response:
-    headers = {"x-request-id": f"req_{uuid4().hex}", **exc.headers}
-    return web.json_response(exc.body(style), status=exc.status, headers=headers)
+    return web.json_response(exc.body(style), status=exc.status, headers=exc.headers)
 
 
 async def _instead(http: web.Request, fault: RouteFault, style: str) -> web.Response | None:

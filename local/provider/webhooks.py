@@ -5,7 +5,7 @@ import base64
 import functools
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -51,17 +51,22 @@ class Delivery:
     status: int
 
 
-def subscribe(account: Account, body: Mapping[str, Any]) -> Subscription:
-    """Register a URL. Raises ApiError."""
+def subscribe(account: Account, url: str, event_types: Iterable[str] = EVENTS, name: str = "webhook") -> Subscription:
+    """Register a URL."""
+    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    made = Subscription(f"we_{uuid4().hex}", name, url, frozenset(event_types), secret)
+    account.subscriptions[made.id] = made
+    return made
+
+
+def subscribe_from(account: Account, body: Mapping[str, Any]) -> Subscription:
+    """Register the URL that a request names. Raises ApiError."""
     types = body.get("event_types")
     if not isinstance(types, list) or not types or not set(types) <= EVENTS:
         raise ApiError(400, "invalid_value", "'event_types' has an unknown type, or none.", "event_types")
     if not str(body.get("url") or "").startswith("http") or not body.get("name"):
         raise ApiError(400, "invalid_value", "'name' and 'url' are required.", "url")
-    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-    made = Subscription(f"we_{uuid4().hex}", body["name"], body["url"], frozenset(types), secret)
-    account.subscriptions[made.id] = made
-    return made
+    return subscribe(account, body["url"], types, body["name"])
 
 
 @dataclass(slots=True)
