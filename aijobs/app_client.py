@@ -50,9 +50,12 @@ class AppClient:
         json_type = {"content-type": "application/json"}
         while True:
             try:
-                response = await self.http.request(
-                    method, self.url.copy_with(path=path), content=body, headers={**json_type, **headers}
-                )
+                async with asyncio.timeout(_TRY_S):  # in all: the client's own limit is one of each read
+                    response = await self.http.request(
+                        method, self.url.copy_with(path=path), content=body, headers={**json_type, **headers}
+                    )
+            except TimeoutError:
+                answer = f"gave no whole answer within {_TRY_S:g} s."
             except httpx.HTTPError as exc:
                 answer = f"can't be reached: {str(exc).rstrip('.') or type(exc).__name__}."
             else:

@@ -32,7 +32,7 @@ from aijobs.verify_parts import NotTried, Verification
 from shared.contract.names import NAME_RULE, is_name
 from shared.contract.result import Result
 from shared.contract.usage import NO_USAGE, Usage
-from shared.secret import Secret
+from shared.secret import Secret, redact
 from shared.settings import read_settings
 
 APP_URL = "SERVICE_APP_URI"
@@ -74,7 +74,9 @@ async def _try(verification: Verification, part: str) -> Outcome:
     except NotTried as exc:
         return Outcome(part, "not_tried", str(exc), job_id)
     except Exception as exc:  # noqa: BLE001  # an SDK raises anything if the answer is not its service's
-        return Outcome(part, "no", error_text(exc), job_id)
+        message, key = error_text(exc), verification.key
+        # Whatever answers in the app's place may repeat what it was sent.
+        return Outcome(part, "no", redact(message, key) if isinstance(key, Secret) else message, job_id)
     if result.error is None:
         message = f"Its job succeeded after {time.monotonic() - began:.1f} s."
         return Outcome(part, "yes", message, job_id, result.usage)

@@ -104,7 +104,7 @@ class Verification:
             f"{FRESH_S / 60:g} minutes ago, or this machine's clock is off."
         )
         path = f"{API_PREFIX}/webhooks/{self.customer}"
-        await app.send("POST", path, deadline, body=body, headers=headers, refused=refused)
+        _decode(await app.send("POST", path, deadline, body=body, headers=headers, refused=refused), JobDocument)
         record = await self._follow(job_id, deadline)
         if record is None:
             raise CommandError("The app accepted the job, but its table has no such job: it uses another storage.")
@@ -175,6 +175,8 @@ class Verification:
 def _authorization(key: Secret) -> Mapping[str, str]:
     """Return the header for a function key, or for an Entra token, which is three parts with dots between them."""
     text = key.reveal()
+    if not (text.isascii() and text.isprintable()):
+        raise CommandError("The key has characters that no function key and no token has: it is something else.")
     is_token = text.count(".") == 2  # noqa: PLR2004
     return {"authorization": f"Bearer {text}"} if is_token else {"x-functions-key": text}
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from aiohttp import web
 
 from local.vault import server as vaults
 from shared.clock import now
 from shared.jobs.message import Delivery
 from tests.support.app_front import app_front
+from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.cli_runner import CliResult, CliRunner
 from tests.support.endpoint import reply
 from tests.support.harness import Customer
 from tests.support.live_server import LiveServer
+from tests.support.loopback import serve
 from tests.support.queue_worker import queue_worker
 from tests.support.signatures import new_secret
 
@@ -184,6 +190,73 @@ async def test_app_that_is_not_there(cli: CliRunner, operator: Customer):
     assert "can't be reached" in nowhere["http"]["message"]
     assert "answered 401" in elsewhere["http"]["message"]
     assert (2, True) == (usage.code, "must be https and a host alone" in usage.err)
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 400, 404, 500, 503])
+async def test_answer_of_something_else(cli: CliRunner, operator: Customer, status: int):
+    """
+    What answers in the app's place is no app, whichever status it has: each part says so. If it repeats what it was
+    sent, the key is not shown.
+    """
+
+    async def echo(request: web.Request) -> web.Response:
+        key = request.headers.get("x-functions-key", "")
+        return web.json_response({"detail": f"You sent {key}, in a URL {quote(key)}"}, status=status)
+
+    async with serve(echo) as url:
+        parts = await verified(cli, operator, f"--part http --part webhook --url {url} --timeout 0.1")
+
+    assert {"no"} == {part["outcome"] for part in parts.values()}
+    words = "The answer is not the app's: --url leads elsewhere" if status < 300 else f"The app answered {status}."
+    assert [] == [part["message"] for part in parts.values() if not part["message"].startswith(words)]
+    assert quote(KEY) not in parts["http"]["message"]
+
+
+async def test_answer_without_an_end(cli: CliRunner, operator: Customer, monkeypatch: pytest.MonkeyPatch):
+    """An answer that goes on and on ends the part in time."""
+    monkeypatch.setattr("aijobs.app_client._TRY_S", 0.3)
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+
+    async with serve(drip) as url:
+        parts = await verified(cli, operator, f"--part http --url {url} --timeout 0.1")
+
+    assert "The app gave no whole answer within 0.3 s." in parts["http"]["message"]
+
+
+async def test_text_that_is_no_key(cli: CliRunner, operator: Customer, app: str):
+    """What no header can hold is refused before anything is sent."""
+    parts = await verified(cli, operator, f"--part http --url {app}", key="ключ-от-двери")
+
+    assert "characters that no function key" in parts["http"]["message"]
+
+
+async def test_settings_of_something_else(cli: CliRunner, operator: Customer):
+    """A queue or a table that does not exist is named, with the setting to check."""
+    queue = await verified(cli.with_settings(JOBS_QUEUE="nobody-made-this"), operator, "--part queue")
+    table = await verified(cli.with_settings(JOBS_TABLE="nobodymadethis"), operator, "--part queue")
+
+    assert "Check the names of the queues." in queue["queue"]["message"]
+    assert "Check JOBS_TABLE." in table["queue"]["message"]
+
+
+async def test_result_that_never_comes(cli: CliRunner, operator: Customer):
+    """A worker has the job and its endpoint does not answer: the part ends in time and says in which state it is."""
+    endpoint = BlockingEndpoint()
+    operator.account.will_answer(endpoint)
+    async with queue_worker(cli.harness):
+        try:
+            parts = await verified(cli, operator, "--part queue --timeout 1.5")
+        finally:
+            endpoint.release.set()
+
+    assert "no" == parts["queue"]["outcome"]
+    assert re.search(r"state is running|failed with timeout", parts["queue"]["message"])
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,23 @@ def test_workflow_signs_in_with_a_federated_credential():
     assert "workflow_run.event == 'push'" in DEPLOY  # a fork's pull request doesn't deploy
 
 
+def test_workflow_sets_only_parameters_that_it_deploys():
+    """
+    What the workflow sets is read by azd's file, or signs in; nothing that only roles are made of, since it makes none.
+    The page names each variable of GitHub's.
+    """
+    flow, page = yaml.safe_load(DEPLOY), (ROOT / "docs/deploy.md").read_text()
+    read = set(re.findall(r"\$\{(\w+)", (ROOT / "infra/main.parameters.json").read_text()))
+    sign_in = {"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"}
+    variables = {name for name, text in flow["env"].items() if text == f"${{{{ vars.{name} }}}}"}
+
+    assert "false" == flow["env"]["ASSIGN_ROLES"]
+    assert flow["env"].keys() <= sign_in | read - {"OPERATOR_OBJECT_ID", "OPERATOR_TYPE"}
+    assert flow["env"].keys() - {"ASSIGN_ROLES"} == variables
+    listed = page.partition("Set the variables (not secrets)")[2].partition("\n")[0]
+    assert variables == set(re.findall(r"`([A-Z_]+)`", listed)) | {"ALERT_EMAILS"}
+
+
 def test_workflow_shows_changes_before_it_makes_them():
     """
     The preview comes first, and the deployment waits for it. One deployment runs at a time; a run that waits for its
@@ -86,6 +103,51 @@ def test_refused_package_is_deployed_again(tmp_path: Path, refusals: int, code: 
     )
 
     assert (code, tries * ["deploy --no-prompt"]) == (done.returncode, log.read_text().splitlines())
+
+
+@pytest.mark.parametrize("failing", ["", "pip", "azd", "curl", "jq", "python"])
+def test_verify_gets_the_key_and_fails_with_whatever_fails(tmp_path: Path, failing: str):
+    """
+    The command reads the key from a pipe, and settings from azd's file. If anything fails, so does the step, as GitHub
+    runs it. Neither the token nor the key is in an argument, and the token is masked in the log.
+    """
+    (step,) = [each for each in yaml.safe_load(DEPLOY)["jobs"]["deploy"]["steps"] if each.get("name") == "Verify"]
+    assert "bash" == step["shell"]  # GitHub then adds the options below
+    log = tmp_path / "arguments"
+    commands = {
+        "pip": "true",
+        "azd": 'case "$*" in *values) echo SERVICE_APP_URI=https://app.invalid;; *) echo a-name;; esac',
+        "jq": 'cat >/dev/null; case "$*" in *.token) echo a-token-of-azd;; *) echo a-function-key;; esac',
+        "curl": f"cat > {tmp_path}/config; echo {{}}",
+        "python": f"cat > {tmp_path}/key",
+    }
+    for name, body in commands.items():  # fakes
+        end = "exit 1" if name == failing else "exit 0"
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n{body}\n{end}\n')
+        (tmp_path / name).chmod(0o755)
+
+    environment = {"PATH": f"{tmp_path}:{os.defpath}", "RUNNER_TEMP": str(tmp_path), "AZURE_SUBSCRIPTION_ID": "id"}
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert int(bool(failing)) == done.returncode
+    assert not re.search(
+        "a-token-of|a-function", log.read_text() + done.stdout.replace("::add-mask::a-token-of-azd", "")
+    )
+    if not failing:
+        assert "a-function-key\n" == (tmp_path / "key").read_text()
+        assert 'header = "Authorization: Bearer a-token-of-azd"\n' == (tmp_path / "config").read_text()
+        assert "SERVICE_APP_URI=https://app.invalid\n" in (tmp_path / "app.settings").read_text()
+
+
+def test_no_package_is_installed_without_its_hash():
+    """Each installation by `pip` in a workflow and in the image wants hashes, and each job of a deployment ends."""
+    files = [*WORKFLOWS, ROOT / "container/Dockerfile"]
+    installed = [line for file in files for line in re.findall(r"pip install .*", file.read_text())]
+
+    assert 3 == len(installed)
+    assert [] == [line for line in installed if "--require-hashes" not in line]
+    assert all(job["timeout-minutes"] <= 120 for job in yaml.safe_load(DEPLOY)["jobs"].values())
 
 
 def test_page_limits_every_environment_of_the_workflow():
