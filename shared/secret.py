@@ -14,6 +14,8 @@ _PLACEHOLDER = re.compile(r"[A-Za-z]+(?:[-_ ][A-Za-z]+){0,5}")
 """What local servers are given for a key, such as `lm-studio`: words, which no provider makes keys of."""
 _MAX_PLACEHOLDER = 24
 _MAX_REPETITIONS = 4
+_LONGEST_ESCAPE = 12
+"""Bytes of a character that JSON within JSON escapes, and JSON around that once more."""
 _JSON_ESCAPED = '"/\\'
 """Characters that JSON has its own escapes for, of those that keys have."""
 _REFERENCE = re.compile(r"\s*@Microsoft\.(?:KeyVault|AppConfiguration)\s*\(", re.IGNORECASE)
@@ -81,6 +83,11 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
     for encoding in ("utf-16-le", "utf-16-be"):
         text = re.sub(b"(?i)" + re.escape(key.encode(encoding)), b"***", text)
     return text
+
+
+def longest_spelling(secret: Secret) -> int:
+    """Return the bytes that the secret has at most, escaped for JSON within JSON: a chunk may end within it."""
+    return _LONGEST_ESCAPE * len(secret.reveal())
 
 
 def may_contain(data: bytes, secret: Secret) -> bool:

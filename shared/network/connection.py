@@ -10,6 +10,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from shared.network.head_repair import has_end, repaired
 from shared.network.response import ExchangeFailed, Head, Malformed, read_headers
+from shared.network.sender import Sender
 
 MAX_HEAD_BYTES = 256 * 1024
 """Of a response's status line and headers, with interim responses before it."""
@@ -21,21 +22,17 @@ _MAX_FRAMING = 64
 _FINAL, _NO_CONTENT, _NOT_MODIFIED = 200, 204, 304
 
 
-class Connection(asyncio.Protocol):
+class Connection(Sender):
     """A connection, opened by the loop's `create_connection`."""
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self.is_open = False
+        super().__init__()
         self.idle_since = 0.0
-        self._in_exchange = False
-        self._failure: ExchangeFailed | None = None
         self._parser = _new_parser(self)
         self._begin_head()
 
     def _begin_head(self) -> None:
-        self._head: Head | None = None
+        self._head = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._seen: list[bytes] | None = []
         """What has come of the head, and of interim ones before it, until it is complete."""
@@ -44,19 +41,6 @@ class Connection(asyncio.Protocol):
         self._waiting, self._size, self._framing = 0, 0, 0
         self.is_complete = False
         self._ends_with_connection = False
-
-    async def send(self, request: bytes) -> Head:
-        """
-        Send a request (not HEAD) and return the head of its response. `read` it to the end, or `close` the connection.
-
-        Raises ExchangeFailed, after which the connection is closed.
-        """
-        assert self._transport is not None  # noqa: S101  # `create_connection` returns after `connection_made`
-        self._in_exchange = True
-        self._transport.write(request)
-        while self._head is None:
-            await self._wait()
-        return self._head
 
     async def read(self) -> bytes:
         """Return what has come of the body, or nothing at its end. Raises ExchangeFailed if it breaks off."""
@@ -92,34 +76,7 @@ class Connection(asyncio.Protocol):
         poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLOUT)
         return [events for _, events in poll.poll(0)] == [select.POLLOUT]
 
-    def close(self) -> None:
-        """Close the connection."""
-        self.is_open = False
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def _wait(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        except asyncio.CancelledError:
-            self.close()
-            raise
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     # What the loop calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport."""
-        self._transport = cast("asyncio.Transport", transport)
-        self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange, if there is one."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable
@@ -26,7 +26,6 @@ from shared.upstream.guarded_connections import MAX_CONNECTIONS, GuardedConnecti
 from shared.upstream.messages import (
     LARGE_BYTES,
     Access,
-    ApiKey,
     DeliveryReceipt,
     EntraAccess,
     Response,
@@ -35,11 +34,12 @@ from shared.upstream.messages import (
 )
 from shared.upstream.outgoing import Target, read_target, write_call, write_request
 from shared.upstream.response_body import MAX_LARGE_BYTES, read_body
-from shared.upstream.sending import Begin, Sending, do_nothing, mapped_errors
+from shared.upstream.sending import Begin, Sending, do_nothing, mapped_errors, redact_headers, without_key
 from shared.upstream.server_wait import read_retry_after
 
 if TYPE_CHECKING:
     from shared.upstream.side_process import SideProcess
+    from shared.upstream.transfers import Transfers
 
 
 class UpstreamClient:
@@ -63,6 +63,13 @@ class UpstreamClient:
         from shared.upstream.side_process import SideProcess  # noqa: PLC0415  # most workers never need it
 
         return SideProcess()
+
+    @cached_property
+    def transfers(self) -> Transfers:
+        """Sends and receives what is too large to be whole in memory."""
+        from shared.upstream.transfers import Transfers  # noqa: PLC0415  # most workers never need it
+
+        return Transfers(partial(self._connection, self._connections), self._credential, self._memory)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -90,7 +97,7 @@ class UpstreamClient:
         host = ""
         try:
             target = read_target(request.url)
-            host = _without_key(target.name, access)
+            host = without_key(target.name, access)
             with mapped_errors(host, target, timeout_s, begin) as sending:
                 async with asyncio.timeout(timeout_s):
                     secret, header = await self._credential(access)
@@ -98,9 +105,8 @@ class UpstreamClient:
                         self._connections, request, target, header, customer, sending
                     )
         except ConnectionInvalid as exc:
-            raise ConnectionInvalid(_without_key(str(exc), access)) from None
-        if redact(text := "\n".join(head.headers.values()), secret) != text:
-            head.headers = {name: redact(text, secret) for name, text in head.headers.items()}
+            raise ConnectionInvalid(without_key(str(exc), access)) from None
+        redact_headers(head, secret)
         is_short = len(body) < LARGE_BYTES  # some gateways quote what they were sent
         body = redact(body, secret) if is_short else await self.side_process.redact(body, secret, customer)
         if not head.is_success:
@@ -171,7 +177,7 @@ class UpstreamClient:
         except ConnectionInvalid:
             raise ConnectionInvalid("The `url` names an address that is not allowed.") from None
         if key is not None:
-            head.headers = {each: redact(text, key) for each, text in head.headers.items()}
+            redact_headers(head, key)
             body = redact(body, key)
         return Response(head.status, head.headers, body, read_request_id(head.headers), memory)
 
@@ -219,8 +225,3 @@ class UpstreamClient:
         if access.header == "authorization":
             return access.key, ("authorization", f"Bearer {access.key.reveal()}")
         return access.key, (access.header, access.key.reveal())
-
-
-def _without_key(text: str, access: Access) -> str:
-    # The key may have been pasted into the host name.
-    return redact(text, access.key) if isinstance(access, ApiKey) else text

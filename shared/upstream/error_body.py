@@ -54,7 +54,7 @@ class Refusal:
         """How one of our sentences ends: with the endpoint's, if there is one."""
         if not self.message.strip():
             return "."
-        return f": {shorten(_KEY_FRAGMENT.sub('***', self.message))}"
+        return f": {quotable(self.message)}"
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -77,6 +77,11 @@ def refusal_of(value: Any) -> Refusal:
     values = (*(error.get(name) for name in _CODES), inner.get("code"))
     codes = frozenset(str(value).lower() for value in values if value and isinstance(value, str | int))
     return Refusal(_message(error)[:_MAX_MESSAGE], codes, _detail(error, inner))
+
+
+def quotable(text: str) -> str:
+    """Return a provider's text as `shorten` does, without the part of a key that it may repeat."""
+    return shorten(_KEY_FRAGMENT.sub("***", text))
 
 
 def shorten(text: str) -> str:

@@ -70,8 +70,14 @@ def _read_by_httpx(url: str) -> Target:
     return Target(host, readable, parsed.raw_path.decode("ascii"))
 
 
-def write_call(request: UpstreamRequest, target: Target, credential: tuple[str, str] | None) -> bytes:
-    """Return a request as it is sent, with the header `credential` and no other credential. Raises as below."""
+def write_call(
+    request: UpstreamRequest, target: Target, credential: tuple[str, str] | None, *, size: int | None = None
+) -> bytes:
+    """
+    Return a request as it is sent, with the header `credential` and no other credential. Raises as below.
+
+    With a `size`, it is the beginning of a request whose body of that size is sent later.
+    """
     headers = {name.lower(): text for name, text in request.headers.items()}
     for name in _CREDENTIAL_HEADERS:
         headers.pop(name, None)
@@ -84,10 +90,12 @@ def write_call(request: UpstreamRequest, target: Target, credential: tuple[str, 
         body, headers["content-type"] = form.read(), form.headers["content-type"]
     if credential is not None:
         headers[credential[0]] = credential[1]
-    return write_request(request.method, target, headers, body)
+    return write_request(request.method, target, headers, body, size=size)
 
 
-def write_request(method: str, target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+def write_request(
+    method: str, target: Target, headers: Mapping[str, str], body: bytes, *, size: int | None = None
+) -> bytes:
     """
     Return a request as it is sent. Names of `headers` are lower case.
 
@@ -95,7 +103,7 @@ def write_request(method: str, target: Target, headers: Mapping[str, str], body:
     """
     own = {**_HEADERS, **headers}
     if body or method not in _BODILESS:
-        own["content-length"] = str(len(body))
+        own["content-length"] = str(len(body) if size is None else size)
     try:
         return render_request(method, target.path, target.host, own, body)
     except NotReached:

@@ -19,8 +19,8 @@ SMALL_BYTES = 1024 * 1024
 """Smaller bodies are not counted: there are as many as there are calls."""
 _MAX_REFUSAL_BYTES = 128 * 1024
 """Of a refusal no more is read: what it says stands at its start, and whatever it holds, that is read quickly."""
-_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
-_AUTOMATIC = zlib.MAX_WBITS | 32
+COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
+AUTOMATIC = zlib.MAX_WBITS | 32
 """A gzip or a zlib header."""
 
 
@@ -102,10 +102,10 @@ def decode_body(chunks: Iterable[bytes], encoding: str, *, limit: int) -> bytes:
     and keep the label. Raises TooLarge, NotDecodable.
     """
     pieces = list(chunks)
-    if encoding.strip().lower() not in _COMPRESSED:
+    if encoding.strip().lower() not in COMPRESSED:
         return b"".join(pieces)
     # Some servers send `deflate` without its header.
-    for window in (_AUTOMATIC, -zlib.MAX_WBITS) if encoding.strip().lower() == "deflate" else (_AUTOMATIC,):
+    for window in (AUTOMATIC, -zlib.MAX_WBITS) if encoding.strip().lower() == "deflate" else (AUTOMATIC,):
         try:
             return _decompressed(pieces, window, limit)
         except zlib.error:

@@ -32,6 +32,7 @@ OUTSIDE = {
     "imagesize": {"actions"},
     "msgspec": {
         "actions",
+        "batches",
         "billing",
         "connections",
         "contract",
