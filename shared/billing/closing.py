@@ -117,9 +117,9 @@ class Closing:
             await numbers.adopt(customer, document, number)
             return number
         # The table may be older than the documents, which its customer may have: what they are printed with is taken.
-        known = await numbers.documents(customer)
+        numbered = await numbers.documents(customer)
         for other in await printed_documents(self.blobs, self.container, customer):
-            if f"{other}" not in known and (number := await self._printed_number(customer, other)) is not None:
+            if f"{other}" not in numbered and (number := await self._printed_number(customer, other)) is not None:
                 with suppress(InvalidJob):  # given twice already, which is told when that one is closed
                     await numbers.adopt(customer, other, number)
         return await numbers.take(customer, document)
