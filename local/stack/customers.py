@@ -1,7 +1,8 @@
 """
 The demo's customers, one for each kind of endpoint, and the writing of their connections to the local Key Vault.
 
-All three use the same AI endpoint, each with its own key, which is new at every start.
+All three use the same AI endpoints, aimock as `default` and the provider with batches as `patient`, each with its own
+key, which is new at every start.
 """
 
 import json
@@ -18,7 +19,7 @@ from local.vault.server import Vault
 @dataclass(frozen=True, slots=True)
 class Customer:
     """
-    A customer with one connection: `path` below the AI endpoint's URL, and its `settings`.
+    A customer's connection: `path` below the AI endpoint's URL, and its `settings`.
 
     `bare_key`: the secret is only the key and the settings are its tags, as key-rotation functions write it;
     otherwise the secret is one JSON object.
@@ -57,12 +58,12 @@ def demo_customers() -> list[Customer]:
     ]
 
 
-async def onboard(vault: Vault, ai_url: str, *customers: Customer) -> None:
-    """Write each customer's `default` connection to the vault, with Azure's own client."""
+async def onboard(vault: Vault, ai_url: str, *customers: Customer, connection: str = "default") -> None:
+    """Write a connection of each customer to the vault, with Azure's own client."""
     async with vault_client(vault) as client:
         for customer in customers:
             settings = {"endpoint": ai_url + customer.path, **customer.settings}
-            name = f"ai--{customer.id}--default"
+            name = f"ai--{customer.id}--{connection}"
             if customer.bare_key:
                 await client.set_secret(name, customer.key, tags=settings)
             else:

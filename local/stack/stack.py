@@ -1,5 +1,5 @@
 """
-The whole local stack: Storage with its queues and containers, the AI endpoint, Key Vault with the demo's customers,
+The whole local stack: Storage with its queues and containers, the AI endpoints, Key Vault with the demo's customers,
 and optionally Functions hosts that run the app. The only module that knows how they fit together.
 """
 
@@ -16,6 +16,8 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from local.paths import PROJECT
+from local.provider import server as provider_server
+from local.provider.server import Endpoint
 from local.stack import ai_endpoint, azurite, hosts
 from local.stack.ai_endpoint import AiEndpoint
 from local.stack.azurite import Azurite
@@ -35,6 +37,8 @@ NAMES = {
     "STATEMENTS_CONTAINER": "statements",
     "JOBS_TABLE": "jobs",
 }
+PATIENT = "patient"
+"""The connection of each customer to the endpoint with batches."""
 
 
 @dataclass(slots=True)
@@ -45,6 +49,8 @@ class Stack:
     ai: AiEndpoint
     vault: Vault
     customers: list[Customer]
+    provider: Endpoint
+    """With batches; in this process. Its accounts have the customers' keys."""
     hosts: Hosts | None = field(default=None)
 
     def settings(self) -> dict[str, str]:
@@ -89,14 +95,26 @@ async def start(
     async with contextlib.AsyncExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="customer-ai-jobs-")))
         storage, ai = await _start_node_processes(parts, fixtures, [*(c.key for c in customers), *keys])
-        stack = Stack(storage, ai, await parts.enter_async_context(vault_server.start(folder)), customers)
+        vault = await parts.enter_async_context(vault_server.start(folder))
+        provider = await parts.enter_async_context(provider_server.start())
+        stack = Stack(storage, ai, vault, customers, provider)
         await create_storage(storage.connection_string)
-        await onboard(stack.vault, ai.url, *customers)
+        await onboard(vault, ai.url, *customers)
+        add_accounts(provider, *customers)
+        await onboard(vault, provider.url, *customers, connection=PATIENT)
         if workers:
             all_settings = {**stack.settings(), **(settings or {})}
             running = hosts.start(workers, app, all_settings, port or hosts.free_port(), on_line)
             stack.hosts = await parts.enter_async_context(running)
         yield stack
+
+
+def add_accounts(provider: Endpoint, *customers: Customer) -> None:
+    """Add an account of each customer to the endpoint with batches: its key, and its provider's ways."""
+    for each in customers:
+        is_azure = each.settings["provider"] != "openai"
+        older = "/deployments/" in each.path
+        provider.account(each.key, "azure" if is_azure else "openai", name=each.id, azure_objects=older)
 
 
 def app_settings(storage: Azurite, vault: Vault) -> dict[str, str]:

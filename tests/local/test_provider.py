@@ -28,6 +28,9 @@ from local.provider.faults import (
     error,
 )
 from local.provider.journal import Prices
+from local.stack.customers import demo_customers, onboard, vault_client
+from local.stack.stack import PATIENT, add_accounts
+from shared.connections.endpoint import parse_endpoint
 from tests.support.loopback import serve
 from tests.support.signatures import signed
 
@@ -458,6 +461,27 @@ async def test_webhooks(endpoint, account, http):
     last = json.loads(received[3][1])
     assert ("batch.completed", batch["id"]) == (last["type"], last["data"]["id"])
     assert [200] * 5 == [each.status for each in account.deliveries]
+
+
+async def test_patient_connections_of_the_demo(endpoint, key_vault):
+    """Each customer's connection `patient` leads to an account of its own, in the form of its endpoint."""
+    customers = demo_customers()
+    add_accounts(endpoint, *customers)
+    await onboard(key_vault, endpoint.url, *customers, connection=PATIENT)
+    statuses = []
+    async with vault_client(key_vault) as vault, httpx.AsyncClient(trust_env=False) as client:
+        for each in customers:
+            secret = await vault.get_secret(f"ai--{each.id}--patient")
+            settings = secret.properties.tags or json.loads(secret.value)
+            parsed = parse_endpoint(settings["endpoint"], provider=settings["provider"])
+            client.headers["api-key"] = each.key
+            statuses.append((await client.post(parsed.url("chat/completions", "m"), json=chat(each.id))).status_code)
+            statuses.append((await client.get(parsed.url("batches", ""))).status_code)
+
+    assert [200] * 6 == statuses
+    assert [(each.id, each.id) for each in customers] == [
+        (account.name, entry.prompt) for account in endpoint.accounts.values() for entry in account.journal
+    ]
 
 
 @pytest.mark.long
