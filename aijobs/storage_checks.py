@@ -46,6 +46,7 @@ async def check_storage(services: Services) -> list[Finding]:
     for setting, names in (
         ("JOBS_QUEUE", (settings.jobs_queue, settings.poison_queue)),
         ("CALLBACKS_QUEUE", (settings.callbacks_queue, settings.callbacks_poison_queue)),
+        ("BATCHES_QUEUE", (settings.batches_queue, settings.batches_poison_queue)),
         ("RESULTS_QUEUE", (settings.results_queue,)),
         ("ALLOWED_RESULT_QUEUES", settings.result_queues()[1:]),
         ("USAGE_EXPORTS", [export.queue for export in settings.usage_exports if export.queue]),
@@ -113,7 +114,8 @@ async def _check_queue(services: Services, setting: str, name: str) -> tuple[Fin
         return f"The queue accepts messages; it {holds}."
 
     finding = await _check(f"queue {name}", use, setting)
-    if finding.verdict == "ok" and count and name in {settings.poison_queue, settings.callbacks_poison_queue}:
+    poison = {settings.poison_queue, settings.callbacks_poison_queue, settings.batches_poison_queue}
+    if finding.verdict == "ok" and count and name in poison:
         hint = (
             f"{command('poison list')} shows them"
             if name == settings.poison_queue

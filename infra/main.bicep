@@ -79,6 +79,16 @@ param retainStatementsYears int = 10
 @maxValue(10000000)
 param budgetDefaultEstimate int = 20000
 
+@description('BATCH_WINDOW_S: how long jobs gather into one batch of the provider\'s.')
+@minValue(1)
+@maxValue(3600)
+param batchWindowSeconds int = 300
+
+@description('BATCH_ADOPT_S: how long a provider\'s list of batches may lack one whose creation was not answered.')
+@minValue(0)
+@maxValue(3600)
+param batchAdoptSeconds int = 120
+
 @description('USAGE_EXPORTS: where usage records are sent, as JSON (docs/exports.md). Queues that it names are made.')
 param usageExports string = ''
 
@@ -190,6 +200,7 @@ var packageContainer = 'app-package'
 var jobsQueue = 'jobs'
 var resultsQueue = 'results'
 var callbacksQueue = 'callbacks'
+var batchesQueue = 'batches'
 // An entry is a queue, or a customer=queue pair.
 var moreResultQueues = empty(allowedResultQueues)
   ? []
@@ -202,6 +213,7 @@ var exportQueues = empty(usageExports)
 var queues = union(
   [jobsQueue, '${jobsQueue}-poison'],
   [callbacksQueue, '${callbacksQueue}-poison'],
+  [batchesQueue, '${batchesQueue}-poison'],
   [resultsQueue],
   moreResultQueues,
   exportQueues
@@ -231,7 +243,7 @@ module identity 'app/identity.bicep' = {
   params: { name: identityName, location: location, tags: tags }
 }
 
-// KEDA runs as this, so that what scales the app can read no job's data but the messages of two queues.
+// KEDA runs as this, so that what scales the app can read no job's data but the messages of three queues.
 module keda 'app/identity.bicep' = if (kedaIdentity) {
   name: 'keda'
   scope: group
@@ -337,7 +349,7 @@ module rbac 'app/rbac.bicep' = if (assignRoles) {
     hostAccountName: hostAccountName
     jobAccountName: jobAccountName
     queues: queues
-    countedQueues: [jobsQueue, callbacksQueue]
+    countedQueues: [jobsQueue, callbacksQueue, batchesQueue]
     writtenContainers: [resultsContainer]
     readContainers: union([templatesContainer, statementsContainer], inputContainers)
     vaultName: vaultName
@@ -385,6 +397,7 @@ module app 'app/function.bicep' = {
       JOBS_QUEUE: jobsQueue
       RESULTS_QUEUE: resultsQueue
       CALLBACKS_QUEUE: callbacksQueue
+      BATCHES_QUEUE: batchesQueue
       HTTP_AUTH: empty(httpAuthClientId) ? 'key' : 'entra'
       // Read by the app
       AZURE_CLIENT_ID: identity.outputs.clientId
@@ -407,6 +420,8 @@ module app 'app/function.bicep' = {
       STATEMENTS_CONTAINER: statementsContainer
       JOBS_TABLE: jobsTable
       BUDGET_DEFAULT_ESTIMATE: string(budgetDefaultEstimate)
+      BATCH_WINDOW_S: string(batchWindowSeconds)
+      BATCH_ADOPT_S: string(batchAdoptSeconds)
       USAGE_EXPORTS: usageExports
       LEASE_SECONDS: string(leaseSeconds)
       RETAIN_JOBS_DAYS: string(retainJobsDays)

@@ -1,8 +1,8 @@
-"""What the value of each setting must be, by the name of its field in `settings.Settings`."""
+"""What the value of each setting must be, by the name of its field in `settings.Settings`; which contradict others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from shared.setting_values import (
     check_vault_url,
     choice,
     integer,
+    poison_of,
 )
 
 
@@ -37,6 +38,8 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "retain_usage_months": partial(integer, minimum=0, maximum=120),
     "retain_statements_years": partial(integer, minimum=0, maximum=100),
     "budget_default_estimate": partial(integer, minimum=1, maximum=10_000_000),
+    "batch_window_s": partial(integer, minimum=1, maximum=3600),
+    "batch_adopt_s": partial(integer, minimum=0, maximum=3600),
     "usage_exports": _read_exports,
     "http_auth": partial(choice, values=("key", "entra")),
 }
@@ -53,6 +56,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "jobs_queue": check_trigger_queue,
     "results_queue": check_name,
     "callbacks_queue": check_trigger_queue,
+    "batches_queue": check_trigger_queue,
     "allowed_result_queues": check_result_queues,
     "results_container": check_name,
     "input_containers": check_names,
@@ -66,3 +70,34 @@ What the value of a field must be. The static connection concerns its own jobs a
 certificates are checked when they are loaded. Without telemetry, jobs run all the same: only `aijobs doctor` looks at
 its connection string.
 """
+
+
+def find_queue_conflicts(own: Mapping[str, str], named: Mapping[str, Collection[str]]) -> list[str]:
+    """
+    Return which settings name a queue, or its poison queue, that another one has for the app's own messages.
+
+    What is sent there would be read as something else. `own`: the app's own queues, by what they are for. `named`:
+    those of other settings.
+    """
+    queues, faults = {f"{purpose.upper()}_QUEUE": [queue] for purpose, queue in own.items()} | dict(named), []
+    for purpose, queue in own.items():
+        del queues[f"{purpose.upper()}_QUEUE"]
+        faults += [
+            f"{setting} must be a queue other than {queue} and {poison_of(queue)}, which are for {purpose}."
+            for setting, others in queues.items()
+            if queue in others or poison_of(queue) in others
+        ]
+    return faults
+
+
+def find_container_conflicts(statements: str, named: Mapping[str, str | Collection[str]]) -> list[str]:
+    """
+    Return which settings of containers name that of statements.
+
+    A job could read the bills in a container of its input, and replace one in that of the results.
+    """
+    return [
+        f"STATEMENTS_CONTAINER must be a container that {setting} does not name: jobs would read and write there."
+        for setting, names in named.items()
+        if statements == names or (not isinstance(names, str) and statements in names)
+    ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import SettingInvalid
 from shared.secret import Secret
-from shared.setting_rules import CHECKS, READERS
+from shared.setting_rules import CHECKS, READERS, find_container_conflicts, find_queue_conflicts
 from shared.setting_values import ALL_CUSTOMERS, NO_CUSTOMERS, check_resolved, flag, poison_of, split
 from shared.storage_settings import StorageAccount, check_account, read_account
 
@@ -57,6 +57,7 @@ class Settings:
     jobs_queue: str = "jobs"
     results_queue: str = "results"
     callbacks_queue: str = "callbacks"
+    batches_queue: str = "batches"
     allowed_result_queues: tuple[str, ...] = ()
     """Queues that jobs may name for their results: `customer=queue` for one customer's, `queue` for everybody's."""
     results_container: str = "results"
@@ -68,6 +69,10 @@ class Settings:
     jobs_table: str = "jobs"
     budget_default_estimate: int = 20_000
     """Output tokens that a budget reserves for a job of which nothing is known."""
+    batch_window_s: int = 300
+    """Seconds for which jobs gather into one batch of the provider's."""
+    batch_adopt_s: int = 120
+    """Seconds for which a provider's list of batches may lack one whose creation was not answered."""
     usage_exports: tuple[Export, ...] = ()
     """Where usage records are sent."""
 
@@ -104,6 +109,11 @@ class Settings:
     def callbacks_poison_queue(self) -> str:
         """The poison queue of the callbacks queue."""
         return poison_of(self.callbacks_queue)
+
+    @property
+    def batches_poison_queue(self) -> str:
+        """The poison queue of the batches queue."""
+        return poison_of(self.batches_queue)
 
     @property
     def static_for_all(self) -> bool:
@@ -145,6 +155,12 @@ def callback_queues(environment: Mapping[str, str]) -> tuple[str, str]:
     return callbacks, poison_of(callbacks)
 
 
+def batch_queues(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the names of the batches queue and its poison queue, as `binding_queues` does."""
+    batches: str = _read(environment, "batches_queue")
+    return batches, poison_of(batches)
+
+
 def setting_names() -> tuple[str, ...]:
     """Return the names of the settings of fields; that of Storage, and its parts, are in `storage_settings`."""
     return tuple(name.upper() for name in _FIELDS)
@@ -169,7 +185,7 @@ def find_faults(environment: Mapping[str, str]) -> list[str]:
 
 def settings_with_fault(environment: Mapping[str, str], fault: SettingInvalid) -> Settings:
     """Return what is needed to requeue messages until `fault` is corrected, and defaults for everything else."""
-    names = ("azure_client_id", "jobs_queue", "callbacks_queue", "results_container")
+    names = ("azure_client_id", "jobs_queue", "callbacks_queue", "batches_queue", "results_container")
     values = {name: _read(environment, name) for name in names}
     return Settings(job_storage=read_account(environment, STORAGE), fault=str(fault), **values)
 
@@ -196,37 +212,17 @@ def _read_all(environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 
 def _find_conflicts(settings: Settings) -> list[str]:
-    """
-    Return which settings contradict others, such as queues and containers that are used twice.
-
-    What is sent to a queue of the app's own would be read as something else. A job could read the bills in a container
-    of its input, and replace one in that of the results.
-    """
-    jobs, callbacks = settings.jobs_queue, settings.callbacks_queue
+    """Return which settings contradict others, such as queues and containers that are used twice."""
     results, others = settings.results_queue, set(settings.result_queues()) - {settings.results_queue}
     exports = {export.queue for export in settings.usage_exports if export.queue}
-    faults = [
-        f"{setting} must be a queue other than {own} and {poison_of(own)}, which are for {purpose}."
-        for setting, queues, own, purpose in (
-            ("RESULTS_QUEUE", {results}, jobs, "jobs"),
-            ("CALLBACKS_QUEUE", {callbacks}, jobs, "jobs"),
-            ("RESULTS_QUEUE", {results}, callbacks, "callbacks"),
-            ("ALLOWED_RESULT_QUEUES", others, jobs, "jobs"),
-            ("ALLOWED_RESULT_QUEUES", others, callbacks, "callbacks"),
-            ("USAGE_EXPORTS", exports, jobs, "jobs"),
-            ("USAGE_EXPORTS", exports, callbacks, "callbacks"),
-        )
-        if not queues.isdisjoint((own, poison_of(own)))
-    ]
-    faults += [
-        f"STATEMENTS_CONTAINER must be a container that {setting} does not name: jobs would read and write there."
-        for setting, names in (
-            ("RESULTS_CONTAINER", (settings.results_container,)),
-            ("INPUT_CONTAINERS", settings.input_containers),
-            ("TEMPLATES_CONTAINER", (settings.templates_container,)),
-        )
-        if settings.statements_container in names
-    ]
+    faults = find_queue_conflicts(
+        {"jobs": settings.jobs_queue, "callbacks": settings.callbacks_queue, "batches": settings.batches_queue},
+        {"RESULTS_QUEUE": {results}, "ALLOWED_RESULT_QUEUES": others, "USAGE_EXPORTS": exports},
+    )
+    of_jobs = ("results_container", "input_containers", "templates_container")
+    faults += find_container_conflicts(
+        settings.statements_container, {name.upper(): getattr(settings, name) for name in of_jobs}
+    )
     if settings.usage_exports:
         from shared.export_settings import check_exports  # noqa: PLC0415  # most apps have none
 

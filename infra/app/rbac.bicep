@@ -206,7 +206,7 @@ resource telemetry 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// KEDA: it looks into the two queues that jobs and callbacks wait in.
+// KEDA: it looks into the queues that jobs, callbacks and batches wait in.
 
 var kedaQueues = empty(kedaIdentityName) ? [] : countedQueues
 

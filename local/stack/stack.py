@@ -31,6 +31,7 @@ NAMES = {
     "JOBS_QUEUE": "jobs",
     "RESULTS_QUEUE": "results",
     "CALLBACKS_QUEUE": "callbacks",
+    "BATCHES_QUEUE": "batches",
     "RESULTS_CONTAINER": "results",
     "INPUT_CONTAINERS": "inputs",
     "TEMPLATES_CONTAINER": "templates",
@@ -139,9 +140,9 @@ async def create_storage(connection_string: str) -> None:
     blobs = BlobServiceClient.from_connection_string(connection_string)
     tables = TableServiceClient.from_connection_string(connection_string)
     async with queues, blobs, tables:
-        for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE"):
+        for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE", "BATCHES_QUEUE"):
             await queues.create_queue(NAMES[name])
-        for name in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
+        for name in ("JOBS_QUEUE", "CALLBACKS_QUEUE", "BATCHES_QUEUE"):
             await queues.create_queue(f"{NAMES[name]}-poison")
         for name in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER", "STATEMENTS_CONTAINER"):
             await blobs.create_container(NAMES[name])

@@ -49,7 +49,7 @@ async def test_sound_deployment_has_no_errors(cli: CliRunner):
 
 async def count_messages(harness: Harness) -> list[int]:
     """The number of messages in each queue."""
-    queues = [harness.environment[name] for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE")]
+    queues = [harness.environment[name] for name in ("JOBS_QUEUE", "RESULTS_QUEUE", "CALLBACKS_QUEUE", "BATCHES_QUEUE")]
     properties = [await harness.queues.get_queue_client(name).get_queue_properties() for name in queues]
     return [each.approximate_message_count or 0 for each in properties]
 

@@ -214,7 +214,7 @@ def test_keda_adds_a_pod_for_as_many_jobs_as_one_runs():
 
     assert deployment["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
     assert "replicas" not in deployment["spec"]
-    assert ["jobs", "callbacks"] == [trigger["queueName"] for trigger in triggers]
+    assert ["jobs", "callbacks", "batches"] == [trigger["queueName"] for trigger in triggers]
     assert {str(WORKER_CONCURRENCY)} == {trigger["queueLength"] for trigger in triggers}
     assert scaled["spec"]["minReplicaCount"] >= 1  # the timer, and HTTP
 

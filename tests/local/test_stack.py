@@ -101,7 +101,10 @@ async def test_a_stack_has_all_that_its_settings_name(running):
     assert settings["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
     assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
     assert len(running.vault.secrets.live) == 3
-    assert {"jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"} == queue_names
+    assert {
+        "results",
+        *(f"{name}{end}" for name in ("jobs", "callbacks", "batches") for end in ("", "-poison")),
+    } == queue_names
     assert {"results", "inputs", "templates", "statements"} == container_names
     assert {settings["JOBS_TABLE"]} == table_names
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from shared import errors, event_names
-from shared.settings import binding_queues, callback_queues, find_faults, read_settings
+from shared.settings import batch_queues, binding_queues, callback_queues, find_faults, read_settings
 from tests.support import kql
 from tests.support.app_settings import settings_in_code
 from tests.support.deployment import ROOT, Deployment
@@ -108,7 +108,7 @@ def wrong_roles(deployment: Deployment) -> Iterator[str]:
         ("id", "Monitoring Metrics Publisher", "appi"),
     }
     if deployment.name == "keda":
-        queues_counted = (app.jobs_queue, app.callbacks_queue)
+        queues_counted = (app.jobs_queue, app.callbacks_queue, app.batches_queue)
         needed |= {("id-keda", "Storage Queue Data Reader", f"stjobs/queues/{name}") for name in queues_counted}
     if deployment.name == "operator":
         person = "00000000-0000-0000-0000-000000000003"
@@ -162,10 +162,10 @@ def wrong_names(deployment: Deployment) -> Iterator[str]:
     settings = deployment.readable_settings
     app = read_settings(settings)
     jobs, poison, results = binding_queues(settings)
-    callbacks, callbacks_poison = callback_queues(settings)
+    own = {*callback_queues(settings), *batch_queues(settings)}
     exported = {export.queue for export in app.usage_exports if export.queue}
     named = {
-        "queues": {jobs, poison, callbacks, callbacks_poison, results, *app.result_queues(), *exported},
+        "queues": {jobs, poison, *own, results, *app.result_queues(), *exported},
         "containers": {
             *(app.results_container, app.templates_container, app.statements_container),
             *app.input_containers,

@@ -115,6 +115,7 @@ async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **set
         "RESULTS_QUEUE": f"results-{own}",
         "ALLOWED_RESULT_QUEUES": f"special-{own}",
         "CALLBACKS_QUEUE": f"callbacks-{own}",
+        "BATCHES_QUEUE": f"batches-{own}",
         "RESULTS_CONTAINER": f"results-{own}",
         "INPUT_CONTAINERS": f"inputs-{own}",
         "TEMPLATES_CONTAINER": f"templates-{own}",
@@ -126,9 +127,9 @@ async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **set
     queues = QueueServiceClient.from_connection_string(azurite.connection_string)
     async with table, blobs, queues:
         await table.create_table()
-        for queue in ("JOBS_QUEUE", "RESULTS_QUEUE", "ALLOWED_RESULT_QUEUES", "CALLBACKS_QUEUE"):
+        for queue in ("JOBS_QUEUE", "RESULTS_QUEUE", "ALLOWED_RESULT_QUEUES", "CALLBACKS_QUEUE", "BATCHES_QUEUE"):
             await queues.create_queue(environment[queue])
-        for queue in ("JOBS_QUEUE", "CALLBACKS_QUEUE"):
+        for queue in ("JOBS_QUEUE", "CALLBACKS_QUEUE", "BATCHES_QUEUE"):
             await queues.create_queue(f"{environment[queue]}-poison")
         for container in ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER", "STATEMENTS_CONTAINER"):
             await blobs.create_container(environment[container])

@@ -68,6 +68,7 @@ SETTINGS = {
     "JOBS_QUEUE": Setting(Wrong("[ ]", NAME), Wrong("q" * 60, "must have at most 56 characters")),
     "RESULTS_QUEUE": Setting(Wrong("Results!", NAME), Wrong("our-jobs", "must be a queue other than our-jobs")),
     "CALLBACKS_QUEUE": Setting(Wrong("a--b", NAME), Wrong("our-jobs-poison", "must be a queue other than our-jobs")),
+    "BATCHES_QUEUE": Setting(Wrong("a--b", NAME), Wrong("our-jobs", "must be a queue other than our-jobs")),
     "ALLOWED_RESULT_QUEUES": Setting(
         Wrong("a=b=c", "must be pairs such as contoso=contoso-results"),
         Wrong("contoso:contoso-results", "must be pairs such as contoso=contoso-results"),
@@ -82,6 +83,10 @@ SETTINGS = {
     "BUDGET_DEFAULT_ESTIMATE": Setting(
         Wrong("many", "a whole number from 1 to 10000000"), Wrong("20,000", "a whole number from 1 to 10000000")
     ),
+    "BATCH_WINDOW_S": Setting(
+        Wrong("soon", "a whole number from 1 to 3600"), Wrong("7200", "a whole number from 1 to 3600")
+    ),
+    "BATCH_ADOPT_S": Setting(Wrong("late", "a whole number from 0 to 3600"), Wrong("2m", "a whole number from 0")),
     "USAGE_EXPORTS": Setting(
         Wrong("{", "must be a JSON list of objects"),
         Wrong(

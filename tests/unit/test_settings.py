@@ -45,6 +45,9 @@ NAMES = {
     "poison_queue": ("jobs-poison", "", "our-jobs-poison"),
     "results_queue": ("results", "r-1", "r-1"),
     "callbacks_queue": ("callbacks", "c-1", "c-1"),
+    "batches_queue": ("batches", "b-1", "b-1"),
+    "batch_window_s": (300, "1", 1),
+    "batch_adopt_s": (120, "0", 0),
     "allowed_result_queues": ((), "for-all;acme=own", ("for-all", "acme=own")),
     "results_container": ("results", "results2", "results2"),
     "input_containers": (("inputs",), "in1,in2", ("in1", "in2")),
@@ -217,6 +220,7 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
                 "JOBS_QUEUE",
                 "RESULTS_QUEUE",
                 "CALLBACKS_QUEUE",
+                "BATCHES_QUEUE",
                 "RESULTS_CONTAINER",
                 "TEMPLATES_CONTAINER",
                 "STATEMENTS_CONTAINER",
@@ -241,7 +245,11 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
                 {"JOBS_QUEUE": "work", name: queue},
                 f"{name} must be a queue other than work and work-poison, which are for jobs.",
             )
-            for name in ("RESULTS_QUEUE", "CALLBACKS_QUEUE")  # results among the jobs would be read as jobs
+            for name in (
+                "RESULTS_QUEUE",
+                "CALLBACKS_QUEUE",
+                "BATCHES_QUEUE",
+            )  # results among the jobs would be read as jobs
             for queue in ("work", "work-poison")
         ),
         *(
@@ -268,14 +276,22 @@ NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens,
                 {name: "q" * 57},
                 f"{name} must have at most 56 characters, because the name of its poison queue ends in -poison.",
             )
-            for name in ("JOBS_QUEUE", "CALLBACKS_QUEUE")
+            for name in ("JOBS_QUEUE", "CALLBACKS_QUEUE", "BATCHES_QUEUE")
         ),
         *(
             (
                 {"CALLBACKS_QUEUE": "calls", name: queue},
                 f"{name} must be a queue other than calls and calls-poison, which are for callbacks.",
             )
-            for name, queue in (("RESULTS_QUEUE", "calls"), ("ALLOWED_RESULT_QUEUES", "xyz,acme=calls-poison"))
+            for name, queue in (
+                ("RESULTS_QUEUE", "calls"),
+                ("BATCHES_QUEUE", "calls"),
+                ("ALLOWED_RESULT_QUEUES", "xyz,acme=calls-poison"),
+            )
+        ),
+        *(
+            ({name: queue}, f"{name} must be a queue other than batches and batches-poison, which are for batches.")
+            for name, queue in (("RESULTS_QUEUE", "batches-poison"), ("ALLOWED_RESULT_QUEUES", "acme=batches"))
         ),
         (
             {"ALLOWED_RESULT_QUEUES": "acme=jobs"},
