@@ -18,8 +18,9 @@ import yaml
 from local.host.instance import STOP_S
 from shared.jobs.admission import WORKER_CONCURRENCY
 from shared.jobs.drain import GRACE_S
+from shared.settings import read_settings
 from tests.support.app_settings import settings_in_code
-from tests.support.deployment import TEST
+from tests.support.deployment import TEST, read
 from tests.support.doc_samples import ROOT
 
 KUBERNETES = ROOT / "container/kubernetes"
@@ -56,9 +57,12 @@ def test_container_has_the_whole_app_on_the_same_python():
 def test_manifests_set_only_settings_that_exist():
     """The settings of the manifests are those that the app or its host reads, without a credential."""
     lines = dict(line.split("=", 1) for line in (KUBERNETES / "settings.env").read_text().splitlines())
-    readable = settings_in_code() | set(TEST.settings) | {"FUNCTIONS_WORKER_RUNTIME"}
+    host_id = "AzureFunctionsWebHost__hostid"
+    readable = settings_in_code() | set(TEST.settings) | {"FUNCTIONS_WORKER_RUNTIME", host_id}
 
     assert set() == set(lines) - readable
+    # Otherwise each pod has one of its own, and so its own timers and function keys. Azure takes 32 characters at most.
+    assert re.fullmatch(r"[a-z](?:-?[a-z0-9]){0,31}", lines[host_id])
     assert {f"JobStorage__{part}ServiceUri" for part in ("queue", "blob", "table")} | {"KEY_VAULT_URL"} <= set(lines)
 
 
@@ -110,6 +114,7 @@ def test_pods_run_without_root_writable_files_or_a_token():
     assert [{"name": "tmp", "mountPath": "/tmp"}] == container["volumeMounts"]
     assert [("tmp", "emptyDir")] == [(each["name"], [*each][-1]) for each in spec["volumes"]]
     assert "FUNCTIONS_SECRETS_PATH=/tmp/" in docker
+    assert "HOME=/tmp\n" in docker  # .NET would take a folder of root's
 
 
 def test_pods_reach_names_and_https_but_no_private_network():
@@ -214,7 +219,15 @@ def test_keda_adds_a_pod_for_as_many_jobs_as_one_runs():
 
     assert deployment["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
     assert "replicas" not in deployment["spec"]
-    assert ["jobs", "callbacks", "batches"] == [trigger["queueName"] for trigger in triggers]
+    app = read_settings(TEST.readable_settings)
+    queues = [app.jobs_queue, app.callbacks_queue, app.batches_queue]
+    counted = {scope.rpartition("/")[2] for who, _, scope in read("keda").roles() if who == "id-keda"}
+    assert queues == [trigger["queueName"] for trigger in triggers]
+    assert set(queues) == counted  # KEDA's identity may look into these, and no others
+    assert {"JOB_ACCOUNT"} == {trigger["accountName"] for trigger in triggers}
+    (auth,) = manifests(kind="TriggerAuthentication")
+    names = {trigger["authenticationRef"]["name"] for trigger in scaled["spec"]["triggers"]}
+    assert {auth["metadata"]["name"]} == names
     assert {str(WORKER_CONCURRENCY)} == {trigger["queueLength"] for trigger in triggers}
     assert scaled["spec"]["minReplicaCount"] >= 1  # the timer, and HTTP
 
