@@ -122,7 +122,7 @@ class Worker:
         if not isinstance(exc, RetryLater | LeaseLost | JobError):
             log_crash(exc, log_name(job, delivery))  # a fault of ours, which no further delivery would correct
         drop_frames(exc)
-        if job is None and await is_left(exc, delivery, queue, self.services):
+        if (job is None or isinstance(exc, InvalidJob)) and await is_left(exc, delivery, queue, self.services):
             return None
         if isinstance(exc, RetryLater) and job is not None:
             await self._requeue(job, delivery, queue, exc)

@@ -58,15 +58,18 @@ async def test_message_of_a_later_version_goes_back_as_it_is(worker: Worker, mem
     assert [body] == [sent for sent, _ in worker.queues.sent[worker.services.settings.poison_queue]]
 
 
+@pytest.mark.parametrize("invented", [{"options": {"invented": 1}}, {"input": {"invented": 1}}], ids=str)
 @pytest.mark.parametrize("members", [{"job_id": "job"}, {}], ids=str)
-async def test_senders_message_that_a_later_version_has_begun_is_left_to_it(worker: Worker, members: dict[str, str]):
+async def test_senders_message_that_a_later_version_has_begun_is_left_to_it(
+    worker: Worker, members: dict[str, str], invented: dict[str, Any]
+):
     """
     A sender's message has no version, and may have what only the later one knows. If that one's worker died, the
     message comes again, here: under its id, it goes back.
     """
     customer = worker.customer()
     readable = customer.body(**members)
-    unreadable = customer.body(**members, options={"invented": 1})
+    unreadable = customer.body(**members, **invented)
     await worker.crash(customer, "job", readable)
     await worker.change_row(customer, "job", version=VERSION + 1)
     before = worker.row(customer, "job")
