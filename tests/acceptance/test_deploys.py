@@ -44,6 +44,8 @@ class Load:
     sent: dict[str, int] = field(default_factory=dict)
     """The jobs by their ids, each with the calls that it needs."""
     under_way: int = 0
+    are_many: asyncio.Event = field(default_factory=asyncio.Event)
+    """Calls end once there are as many as the test waits for, however slow the machine."""
     results: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -56,13 +58,15 @@ class Load:
     async def _answer(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         self.under_way += 1
         try:
+            await self.are_many.wait()
             await asyncio.sleep(self.call_s)
             return await answer(request)
         finally:
             self.under_way -= 1
 
     async def send(self, number: int) -> None:
-        """Send so many jobs, every fifth one of three calls."""
+        """Send so many jobs, every fifth one of three calls. Their calls wait for `wait_for_calls`."""
+        self.are_many.clear()
         queue = self.harness.queues.get_queue_client(self.harness.environment["JOBS_QUEUE"])
         bodies = []
         for _ in range(number):
@@ -82,6 +86,7 @@ class Load:
         async with self._halting(150):
             while self.under_way < number:  # noqa: ASYNC110  # hosts are other processes
                 await asyncio.sleep(0.02)
+        self.are_many.set()
 
     async def wait_for_results(self) -> None:
         """Wait until each job has a result."""
@@ -170,11 +175,10 @@ async def test_calls_longer_than_the_grace_are_on_record(own: Harness):
     old = await load.start()
     await load.send(IN_FLIGHT)
     await load.wait_for_calls(IN_FLIGHT)
-    cut_off = load.under_way
 
     await tell_to_stop(old)
 
-    load.call_s = 0
+    cut_off, load.call_s = load.calls(), 0
     host = await load.start()
     try:
         await load.wait_for_results()
