@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.billing.closing import Closing
 from shared.clock import now, rfc3339
+from shared.contract.budget import Budget
 from shared.contract.closed_month import DocumentId
 from shared.contract.customer import CustomerState
 from shared.retention.customer_data import CustomerData
@@ -133,6 +135,34 @@ async def test_a_customer_moves_to_another_deployment(old: Harness, new: Harness
     assert first is not None
     assert second is not None
     assert (1, 2, first) == (first.number, second.number, await closing_of(new).close(after.name, DOCUMENT))
+
+
+async def test_a_budget_moves_with_what_it_has_counted(old: Harness, new: Harness, tmp_path: Path):
+    """Nothing is counted twice or freed: a job that had begun adds only what it does in the new deployment."""
+    before = old.customer()
+    after = replace(before, harness=new)
+    budget = Budget(limit=Decimal(100_000), unit="tokens", period="month")
+    await old.services.customer_records.change(
+        before.name, lambda record: record.with_budgets({"main": budget}), by="ann", subject="budgets"
+    )
+    multi: dict[str, Any] = {"action": "multi_chat", "input": {"prompts": ["One?", "Two?"]}, "job_id": "begun"}
+    before.account.will_answer(completion(), error(429, retry_after="60"))
+    assert await before.deliver(**multi) is None
+
+    await data_of(before).export(tmp_path)
+    await bring(tmp_path, new)
+    moved = await counted(after)
+    assert "succeeded" == (await after.run(**multi))["status"]
+
+    assert await counted(before) == moved
+    assert (2 * moved[0], Decimal(0)) == await counted(after)
+
+
+async def counted(customer: Customer) -> tuple[Decimal, Decimal]:
+    """Return what the customer's budgets have spent and reserved."""
+    buckets = [values for key, values in await content(customer) if key.startswith("b_")]
+    spent, reserved = (sum((Decimal(each[name]) for each in buckets), Decimal(0)) for name in ("spent", "reserved"))
+    return spent, reserved
 
 
 async def test_storage_is_restored_from_a_backup(old: Harness, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -112,6 +113,17 @@ async def test_an_import_brings_everything_once(exported: Deployment, tmp_path: 
     assert Imported(existing=68, unfinished=1, documents=["2026-10"]) == second
     (entry,) = [row for at, row in deployment.table.rows.items() if at[0] in PARTITIONS]
     assert {"customer": "contoso", "job_id": "waits"} == entry.values
+
+
+async def test_two_imports_at_a_time_bring_everything_once(exported: Deployment, tmp_path: Path):
+    """Whichever of them writes a row or a blob, the other finds it as it is in the export."""
+    deployment = Deployment()
+
+    both = await asyncio.gather(deployment.bring(tmp_path), deployment.bring(tmp_path))
+
+    assert (exported.values(), exported.blobs.blobs) == (deployment.values(), deployment.blobs.blobs | PRICES)
+    assert (64, 4, 68) == tuple(sum(getattr(each, name) for each in both) for name in ("rows", "blobs", "existing"))
+    assert [[], []] == [each.different for each in both]
 
 
 async def test_what_nothing_sends_is_counted(tmp_path: Path):
