@@ -57,7 +57,8 @@ def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
     body = json_object(response.body)
     # Some gateways stream whether or not that was requested.
     values = [body] if body else values_of(response.body)
-    choices, call = _choices(body), call_of_values(values, response.request_id)
+    choices = _choices(body)
+    call = call_of_values(values, response.request_id, response.processing, response.metered_as)
     has_error = not choices or body.get("error") or any(choice.get("error") for choice in choices)
     answered = answered_error([body], response) if has_error else None
     if not choices:

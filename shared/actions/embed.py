@@ -162,7 +162,7 @@ async def _call(request: Embed, texts: range, ctx: Context) -> Step:
 def read_embeddings(response: Response, count: int, adapted: Sequence[str]) -> Step:
     """Return a response as the step of `count` texts: their `rows`, or an `error`."""
     response_body = json_object(response.body)
-    call = call_of_answer(response_body, response.request_id)
+    call = call_of_answer(response_body, response.request_id, response.processing, response.metered_as)
     rows = parse_vectors(response_body, count)
     if rows is None:
         facts = UpstreamFacts(status=response.status, request_id=response.request_id)

@@ -46,7 +46,8 @@ def parse_images(response: Response, count: int) -> GeneratedImages:
     images += [{"error": missing}] * (count - len(images))
     common = {name: body[name] for name in _COMMON_MEMBERS if isinstance(body.get(name), str)}
     generated = sum("error" not in image for image in images)
-    return GeneratedImages(images, common, replace(call_of_answer(body, response.request_id), images=generated))
+    call = call_of_answer(body, response.request_id, response.processing, response.metered_as)
+    return GeneratedImages(images, common, replace(call, images=generated))
 
 
 def refuses_n(error: RequestRejected) -> bool:

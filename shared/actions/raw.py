@@ -232,5 +232,6 @@ def read_answer(response: Response, response_type: str | None) -> RawAnswer:
             UpstreamFacts(status=response.status, request_id=response.request_id),
         )
     # A response that is not JSON, and need not be, was answered without usage.
-    call = call_of_values(read.json_values if read.malformed else read.json_values or [{}], response.request_id)
+    values = read.json_values if read.malformed else read.json_values or [{}]
+    call = call_of_values(values, response.request_id, response.processing, response.metered_as)
     return RawAnswer(output, call, error, read.media_type, binary=read.binary)

@@ -66,16 +66,20 @@ class Call:
 UNANSWERED = Call(outcome="unanswered")
 
 
-def call_of_answer(body: Any, request_id: str | None) -> Call:
+def call_of_answer(
+    body: Any, request_id: str | None, processing: Processing = "standard", metered_as: str = ""
+) -> Call:
     """
     Return the call that a response's JSON describes: its `usage`, `model`, `service_tier`, the images in `data`.
 
     Without JSON, the response could not be read: the call may have been paid for.
     """
-    return call_of_values([body] if body else [], request_id)
+    return call_of_values([body] if body else [], request_id, processing, metered_as)
 
 
-def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
+def call_of_values(
+    values: Iterable[Any], request_id: str | None, processing: Processing = "standard", metered_as: str = ""
+) -> Call:
     """
     Return the call that a response's JSON values describe, such as the events of a stream.
 
@@ -83,11 +87,12 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
     Anthropic's stream reports the input at its start and the output at its end. Usage is also in the `response` of an
     event of the Responses API, in the `message` of Anthropic's, in `x_groq`, and in a choice (Kimi's stream). What a
     stored response or batch reports before it has finished is not its usage. Without values, the response could not be
-    read: the call may have been paid for.
+    read: the call may have been paid for. `processing` and `metered_as` are those of the response; a stored response or
+    batch among the values has its own.
     """
     values = list(values)
     if not values:
-        return replace(UNANSWERED, request_id=request_id)
+        return replace(UNANSWERED, request_id=request_id, processing=processing, metered_as=metered_as)
     usage: dict[str, Any] = {}
     model = tier = None
     images: int | None = None
@@ -109,9 +114,9 @@ def call_of_values(values: Iterable[Any], request_id: str | None) -> Call:
         request_id,
         images,
         service_tier=tier[:_MAX_TIER_LENGTH] if tier else None,
-        processing="batch" if kind == "batch" else "standard",
+        processing="batch" if kind == "batch" else processing,
         provider_usage=_limited(usage),
-        metered_as=f"{kind}-{hashlib.sha256(stored.encode()).hexdigest()[:40]}" if stored and reported else "",
+        metered_as=f"{kind}-{hashlib.sha256(stored.encode()).hexdigest()[:40]}" if stored and reported else metered_as,
     )
 
 

@@ -86,7 +86,10 @@ class AttemptUsage:
 
     def add_lost_responses(self, responses: list[Response]) -> None:
         """Add billed responses that nothing was made of; `responses` is emptied."""
-        calls = [call_of_values(_values_of(response.body) or [{}], response.request_id) for response in responses]
+        calls = [
+            call_of_values(_values_of(each.body) or [{}], each.request_id, each.processing, each.metered_as)
+            for each in responses
+        ]
         self.add_unsettled_calls(as_lost(calls))
         responses.clear()
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from shared.contract.usage import Processing
 from shared.errors import UpstreamError
 from shared.secret import Secret
 
@@ -99,6 +100,10 @@ class Response:
     request_id: str | None
     memory: object = field(default=None, compare=False, repr=False)
     """Of a large body: counted as taken until the response is gone (see `response_body`)."""
+    processing: Processing = "standard"
+    """How the provider made it."""
+    metered_as: str = ""
+    """What its usage is recorded as, once, if it may be read more often (see `billing.usage.Call`)."""
 
     @property
     def is_large(self) -> bool:
@@ -107,7 +112,8 @@ class Response:
 
     def __reduce__(self) -> tuple[type[Response], tuple[object, ...]]:
         # In another process it is a copy, which takes nothing of this one's.
-        return Response, (self.status, dict(self.headers), self.body, self.request_id)
+        origin = self.processing, self.metered_as
+        return Response, (self.status, dict(self.headers), self.body, self.request_id, None, *origin)
 
 
 @dataclass(frozen=True, slots=True)

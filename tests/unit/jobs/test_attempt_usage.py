@@ -81,6 +81,17 @@ def test_discarded_responses_are_lost_calls():
     assert (2, 23, 2) == (unrecoverable.calls, unrecoverable.input_tokens, unrecoverable.output_tokens)
 
 
+def test_a_lost_answer_out_of_a_batch_is_metered_once():
+    """It is recorded with a second row, by which the same answer, read again by a later attempt, has a record."""
+    usage = usage_of()
+
+    usage.add_lost_responses([replace(response(3), processing="batch", metered_as="line-1")])
+
+    record, metered = usage.rows()
+    assert ("lost", "batch", 3) == tuple(record.values[name] for name in ("outcome", "processing", "input_tokens"))
+    assert ("m_line-1", record.key) == (metered.key, metered.values["record"])
+
+
 def test_crashed_attempts_have_placeholders():
     """
     Each is unanswered, and consumed nothing that is known. The marker of an attempt that was only slow supersedes its
