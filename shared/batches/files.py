@@ -118,7 +118,7 @@ async def _split(chunks: AsyncIterable[bytes], limit: int) -> AsyncIterator[tupl
             pieces, size = [], 0
             yield text
         size += len(rest)
-        if rest and (size <= limit or not pieces):
+        if rest:
             pieces.append(rest)
         if size > limit:
             pieces = [b"".join(pieces)[:_START_BYTES]]

@@ -16,10 +16,10 @@ from urllib.parse import quote
 import msgspec
 
 from shared.batches.eligibility import line_url
-from shared.batches.provider_batch import NoId, ProviderBatch, check_id, read_batch, read_time
+from shared.batches.provider_batch import NoId, ProviderBatch, check_id, read_batch, read_status, read_time
 from shared.connections.connection import Connection
 from shared.contract.decoding import UNREADABLE, json_value
-from shared.errors import ProviderUnavailable, UpstreamError, UpstreamFacts
+from shared.errors import ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import Response, UpstreamRequest
 from shared.upstream.sending import Begin, do_nothing
@@ -40,6 +40,9 @@ _PAGE = 100
 _CHUNK_BYTES = 64 * 1024
 _FIRST_EXPIRING = "2025-03-01"
 """The first dated version of Azure's API whose files expire; an older one may refuse what it does not know."""
+_UNFINISHED_FILE = {"pending", "running", "uploading", "not_running"}
+"""Statuses of files. OpenAI's have none of these, and other APIs may have no status at all."""
+_REFUSED_FILE = {"error", "failed", "deleted", "deleting"}
 _NOT_FOUND = {404, 410}
 _NOT_CANCELLABLE = {400, 409, 422}
 _UNDECIDED = {408, 409}
@@ -79,6 +82,19 @@ class ProviderBatches:
             stall_s=STALL_S,
         )
         return self._id(_json(response), response)
+
+    async def is_processed(self, file_id: str) -> bool:
+        """
+        Return whether a file may be the input of a batch. Azure takes a while with it, and refuses a batch until then.
+
+        Raises UpstreamError; RequestRejected if the provider does not take the file.
+        """
+        response = await self._send("GET", f"files/{_segment(file_id)}")
+        status = read_status(_json(response).get("status"))
+        if status in _REFUSED_FILE:
+            facts = UpstreamFacts(status=response.status, request_id=response.request_id)
+            raise RequestRejected(f"The provider did not take the file of the batch ({status}).", facts)
+        return status not in _UNFINISHED_FILE
 
     async def create(
         self, file_id: str, operation: str, metadata: Mapping[str, str], *, begin: Begin = do_nothing

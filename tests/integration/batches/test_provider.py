@@ -221,6 +221,8 @@ async def test_a_list_that_can_not_be_read_allows_no_other_batch(answer: Answer)
         with pytest.raises(ProviderUnavailable):
             await provider.batches.find("file-x", since=NOW)
 
+    assert len(provider.received) <= 2
+
 
 @pytest.mark.parametrize(
     ("answer", "kind", "exists"),

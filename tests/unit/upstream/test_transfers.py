@@ -176,6 +176,31 @@ async def test_an_upload_ends_as_soon_as_it_is_refused(status: int, headers: dic
     assert (True, 2) == (sent < 500, len(peers))
 
 
+async def test_a_connection_with_a_part_of_a_request_is_not_used_again():
+    """The endpoint, which waits for the rest, would take the next request for it. Nor is one whose chunks failed."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % (401 if b"POST" in head else 200))
+        await reader.read()  # whatever comes next is the rest, for this endpoint
+
+    async def chunks(error: Exception | None = None) -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.sleep(0.1)
+        if error:
+            raise error
+        for _ in range(2):
+            yield b"a"
+
+    async with serve_raw(answer) as url, open_client() as client:
+        with pytest.raises(CredentialRejected):
+            await upload(client, url, chunks(), 3)
+        assert b"{}" == await download(client, url, stall_s=1)
+        with pytest.raises(OSError, match="Storage"):
+            await upload(client, url, chunks(OSError("Storage")), 3)
+        assert b"{}" == await download(client, url, stall_s=1)
+
+
 async def test_an_upload_that_is_cut_off_was_not_billed():
     """The endpoint has only a part of it; it may be sent again."""
 
