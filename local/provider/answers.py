@@ -50,9 +50,9 @@ def prompt_of(operation: str, body: Body) -> str:
     return "\n".join(filter(None, [_text(body.get("instructions")), _text(value)]))
 
 
-def answer(operation: str, body: Body, *, at: float, service_tier: str, filtered: bool = False) -> Answer:
-    """Return the answer to a request. `filtered`: the content filter cuts it short."""
-    return _ANSWERS[operation](body, {"created": int(at), "service_tier": service_tier}, filtered)
+def answer(operation: str, body: Body, prompt: str, *, at: float, service_tier: str, filtered: bool = False) -> Answer:
+    """Return the answer to a request with this prompt. `filtered`: the content filter cuts it short."""
+    return _ANSWERS[operation](body, prompt, {"created": int(at), "service_tier": service_tier}, filtered)
 
 
 def response(body: Body, *, status: str, text: str | None = None) -> dict[str, Any]:
@@ -78,8 +78,7 @@ def response(body: Body, *, status: str, text: str | None = None) -> dict[str, A
     }
 
 
-def _chat(body: Body, common: dict[str, Any], filtered: bool) -> Answer:
-    prompt = prompt_of("chat/completions", body)
+def _chat(body: Body, prompt: str, common: dict[str, Any], filtered: bool) -> Answer:
     users = [each for each in body["messages"] if each.get("role") == "user"] or body["messages"]
     text, reason = _echo(_text(users[-1]), body, filtered)
     message = {"role": "assistant", "content": text, "refusal": None}
@@ -92,7 +91,7 @@ def _chat(body: Body, common: dict[str, Any], filtered: bool) -> Answer:
     return Answer(common | content, usage["prompt_tokens"], output_tokens)
 
 
-def _completion(body: Body, common: dict[str, Any], filtered: bool) -> Answer:
+def _completion(body: Body, prompt: str, common: dict[str, Any], filtered: bool) -> Answer:
     prompts = body.get("prompt")
     texts = [
         _echo(_text(each), body, filtered)
@@ -104,12 +103,12 @@ def _completion(body: Body, common: dict[str, Any], filtered: bool) -> Answer:
         for index, (text, reason) in enumerate(texts)
     ]
     output_tokens = sum(count_tokens(text) for text, _ in texts)
-    usage = _usage(count_tokens(prompt_of("completions", body)), output_tokens)
+    usage = _usage(count_tokens(prompt), output_tokens)
     content = {"object": "text_completion", "model": body.get("model"), "choices": choices, "usage": usage}
     return Answer(common | content, usage["prompt_tokens"], output_tokens)
 
 
-def _embeddings(body: Body, common: dict[str, Any], _: bool) -> Answer:
+def _embeddings(body: Body, _: str, common: dict[str, Any], __: bool) -> Answer:
     texts = inputs_of(body)
     size = body.get("dimensions") or DIMENSIONS
     vectors = [_vector(text, size) for text in texts]
@@ -124,11 +123,11 @@ def _embeddings(body: Body, common: dict[str, Any], _: bool) -> Answer:
     return Answer(common | {"object": "list", "model": body.get("model"), "data": data, "usage": usage}, tokens, 0)
 
 
-def _response(body: Body, common: dict[str, Any], filtered: bool) -> Answer:
+def _response(body: Body, prompt: str, common: dict[str, Any], filtered: bool) -> Answer:
     value = body.get("input")
     last = value[-1] if isinstance(value, list) else value
     text, reason = _echo(_text(last), body, filtered)
-    input_tokens, output_tokens = count_tokens(prompt_of("responses", body)), count_tokens(text)
+    input_tokens, output_tokens = count_tokens(prompt), count_tokens(text)
     content = response(body, status="completed" if reason == "stop" else "incomplete", text=text)
     if reason != "stop":
         content["incomplete_details"] = {"reason": "max_output_tokens" if reason == "length" else reason}
@@ -143,7 +142,7 @@ def _response(body: Body, common: dict[str, Any], filtered: bool) -> Answer:
     return Answer(content, input_tokens, output_tokens)
 
 
-_ANSWERS: dict[str, Callable[[Body, dict[str, Any], bool], Answer]] = {
+_ANSWERS: dict[str, Callable[[Body, str, dict[str, Any], bool], Answer]] = {
     "chat/completions": _chat,
     "completions": _completion,
     "embeddings": _embeddings,
@@ -179,8 +178,9 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, list):
         return "\n".join(map(_text, value))
-    if isinstance(value, Mapping):
-        return _text(value.get("content", value.get("text")))
+    if isinstance(value, dict):
+        content = value.get("content", value.get("text"))
+        return content if isinstance(content, str) else _text(content)
     return "" if value is None else str(value)
 
 

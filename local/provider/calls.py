@@ -1,5 +1,6 @@
 """One call of the model: faults, refusals, the answer, and its entry in the journal."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from local.provider.journal import Entry
 
 TIERS = {"flex": "flex", "priority": "priority"}
 MAX_TAG = 60
+_RUN = uuid4().hex[:12]
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +46,14 @@ class Executed:
 
 def execute(account: Account, call: Call) -> Executed:
     """Make a call, and record it."""
-    request_id = f"req_{uuid4().hex}"
+    request_id = f"req_{_RUN}{next(_numbers):012x}"
     model = str(call.body.get("model") or "")
     tier = TIERS.get(str(call.body.get("service_tier")), "default") if call.processing != "batch" else "default"
     prompt = ""
     try:
         prompt = prompt_of(call.operation, call.body)
         filtered = _refuse(account, call, model, prompt, tier)
-        made = _answer(call, tier, filtered)
+        made = _answer(call, prompt, tier, filtered)
     except ApiError as exc:
         executed = Executed(request_id, exc.status, exc.body(account.style), exc.headers)
         code, cost = exc.code, None
@@ -83,9 +86,9 @@ def execute(account: Account, call: Call) -> Executed:
     return executed
 
 
-def _answer(call: Call, tier: str, filtered: bool) -> Answer:
+def _answer(call: Call, prompt: str, tier: str, filtered: bool) -> Answer:
     try:
-        return answer(call.operation, call.body, at=call.at, service_tier=tier, filtered=filtered)
+        return answer(call.operation, call.body, prompt, at=call.at, service_tier=tier, filtered=filtered)
     except (AttributeError, LookupError, TypeError, ValueError):
         raise ApiError(400, "invalid_type", "A parameter of the request has the wrong type.") from None
 

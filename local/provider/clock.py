@@ -36,6 +36,7 @@ class Timers:
 
     clock: Clock
     _calls: list[tuple[float, int, Callable[[float], None]]] = field(default_factory=list)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def at(self, due: float, call: Callable[[float], None]) -> None:
@@ -45,10 +46,17 @@ class Timers:
     async def run_due(self, limit_s: float = math.inf) -> None:
         """Make the calls that are due, in their order, and those that they make due; for so many real seconds."""
         ends_at = time.monotonic() + limit_s
-        while self._calls and self._calls[0][0] <= self.clock() and time.monotonic() < ends_at:
-            due, _, call = heapq.heappop(self._calls)
-            call(due)
-            await asyncio.sleep(0)  # ten thousand lines in one go would keep others from the loop
+        while self._is_due() and time.monotonic() < ends_at:
+            async with (
+                self._turn
+            ):  # a call each time round the loop, however many wait: what else runs isn't kept waiting
+                if self._is_due():
+                    due, _, call = heapq.heappop(self._calls)
+                    call(due)
+                await asyncio.sleep(0)
+
+    def _is_due(self) -> bool:
+        return bool(self._calls) and self._calls[0][0] <= self.clock()
 
     async def run(self) -> None:
         """Make calls as they become due, until cancelled."""

@@ -1,91 +1,24 @@
-"""The local endpoint with patient prices, through OpenAI's own client, and by plain HTTP where it goes wrong."""
+"""The local endpoint with patient prices, through OpenAI's own client and by plain HTTP."""
 
 import asyncio
-import codecs
 import json
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import httpx
 import pytest
-from aiohttp import web
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from local.provider import server as provider
-from local.provider.clock import ManualClock
-from local.provider.faults import (
-    CUT,
-    HANG,
-    HANG_AFTER,
-    LOST,
-    RESET,
-    BatchFault,
-    CallFault,
-    ResponseFault,
-    WebhookFault,
-    error,
-)
+from local.provider.account import Durations
 from local.provider.journal import Prices
 from local.stack.customers import demo_customers, onboard, vault_client
 from local.stack.stack import PATIENT, add_accounts
 from shared.connections.endpoint import parse_endpoint
-from tests.support.loopback import serve
-from tests.support.signatures import signed
+from tests.support.provider_files import CHAT, chat, create, get, jsonl, line, read, upload
 
-CHAT = "/v1/chat/completions"
 DAY_S = 86_400
-
-
-@pytest.fixture
-async def endpoint():
-    async with provider.start(clock=ManualClock()) as running:
-        yield running
-
-
-@pytest.fixture
-def account(endpoint):
-    return endpoint.account()
-
-
-@pytest.fixture
-async def http(account):
-    headers = {"authorization": f"Bearer {account.key}"}
-    async with httpx.AsyncClient(base_url=f"{account.url}/", headers=headers, trust_env=False) as client:
-        yield client
-
-
-def chat(prompt, model="gpt-6-luna", **parameters):
-    return {"model": model, "messages": [{"role": "user", "content": prompt}], **parameters}
-
-
-def line(number, body=None, url=CHAT, **more):
-    body = body or chat(f"prompt {number}")
-    return json.dumps({"custom_id": f"{number:05}", "method": "POST", "url": url, "body": body, **more})
-
-
-def jsonl(count=10):
-    return "\n".join(line(number) for number in range(count))
-
-
-async def upload(http, content):
-    answer = await http.post("files", data={"purpose": "batch"}, files={"file": ("lines.jsonl", content)})
-    return answer.json()["id"]
-
-
-async def create(http, content=None, endpoint=CHAT):
-    body = {"input_file_id": await upload(http, content or jsonl()), "endpoint": endpoint, "completion_window": "24h"}
-    return (await http.post("batches", json=body)).json()
-
-
-async def get(http, batch):
-    return (await http.get(f"batches/{batch['id']}")).json()
-
-
-async def read(http, file_id):
-    content = (await http.get(f"files/{file_id}/content")).content
-    return [json.loads(each) for each in content.splitlines()]
 
 
 async def test_batch_with_the_official_client(endpoint):
@@ -154,13 +87,13 @@ async def test_every_url_form_has_files_and_batches(endpoint, path):
     assert (200, [], 200) == (listed.status_code, listed.json()["data"], sent.status_code)
 
 
-async def test_accounts_share_nothing(endpoint, http):
+async def test_accounts_share_nothing(endpoint, account_http):
     """Another account's file and batch are unknown, and an unknown key is refused."""
     other = endpoint.account()
-    batch = await create(http)
+    batch = await create(account_http)
     paths = [f"batches/{batch['id']}", f"files/{batch['input_file_id']}", f"files/{batch['input_file_id']}/content"]
     statuses = [
-        (await http.get(each, headers={"authorization": f"Bearer {key}"})).status_code
+        (await account_http.get(each, headers={"authorization": f"Bearer {key}"})).status_code
         for key in (other.key, "wrong")
         for each in paths
     ]
@@ -168,13 +101,13 @@ async def test_accounts_share_nothing(endpoint, http):
     assert [404] * 3 + [401] * 3 == statuses
 
 
-async def test_direct_calls(endpoint, account, http):
+async def test_direct_calls(endpoint, account, account_http):
     """Chats, completions and embeddings echo the prompt; flex says so and costs half."""
     answers = [
-        await http.post("chat/completions", json=chat("four")),
-        await http.post("chat/completions", json=chat("four", service_tier="flex")),
-        await http.post("completions", json={"model": "m", "prompt": ["a", "b"]}),
-        await http.post("embeddings", json={"model": "m", "input": ["a", "b"], "dimensions": 3}),
+        await account_http.post("chat/completions", json=chat("four")),
+        await account_http.post("chat/completions", json=chat("four", service_tier="flex")),
+        await account_http.post("completions", json={"model": "m", "prompt": ["a", "b"]}),
+        await account_http.post("embeddings", json={"model": "m", "input": ["a", "b"], "dimensions": 3}),
     ]
     standard, flex, completion, embedding = [each.json() for each in answers]
 
@@ -188,215 +121,19 @@ async def test_direct_calls(endpoint, account, http):
     assert endpoint.totals() == account.journal.totals()
 
 
-@pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        (codecs.BOM_UTF8 + jsonl().encode(), "invalid_json_line"),
-        (f"{jsonl(2)}\nno json", "invalid_json_line"),
-        (f"{line(1)}\n{line(1)}", "duplicate_custom_id"),
-        (line(1, url="/v1/embeddings"), "url_mismatch"),
-        (f"{line(1)}\n{line(2, chat('x', 'another'))}", "model_mismatch"),
-        (line(1, method="GET"), "invalid_request"),
-        (line(1, chat("x", "unknown")), "model_not_found"),
-        ("\n\n", "empty_file"),
-        (jsonl(11), "too_many_tasks"),
-    ],
-)
-async def test_bad_files_fail_in_validation(endpoint, account, http, content, code):
-    """A batch whose file is wrong fails with the provider's code, and nothing of it is executed."""
-    account.limits.lines = 10
-    account.models = frozenset({"gpt-6-luna", "another"})
-    batch = await create(http, content)
-    await endpoint.advance(10)
-    batch = await get(http, batch)
-
-    assert ("failed", code) == (batch["status"], batch["errors"]["data"][0]["code"])
-    assert 0 == len(account.journal)
-
-
-async def test_quota_of_enqueued_tokens(endpoint, account, http):
-    """A batch that exceeds the quota fails; when the batch before it has ended, it fits."""
-    account.limits.enqueued_tokens = 30
-    first, second = await create(http), await create(http)
-    await endpoint.advance(0.6)
-    second = await get(http, second)
-    await endpoint.advance(10)
-    third = await create(http)
-    await endpoint.advance(10)
-
-    assert ("failed", "token_limit_exceeded") == (second["status"], second["errors"]["data"][0]["code"])
-    assert ["completed"] * 2 == [(await get(http, each))["status"] for each in (first, third)]
-
-
-async def test_cancelling_keeps_what_is_done(endpoint, account, http):
+async def test_cancelling_keeps_what_is_done(endpoint, account, account_http):
     """Cancelling takes a while; what was done before is in the output, and billed."""
-    batch = await create(http)
+    batch = await create(account_http)
     await endpoint.advance(1.0)
-    cancelling = (await http.post(f"batches/{batch['id']}/cancel")).json()
+    cancelling = (await account_http.post(f"batches/{batch['id']}/cancel")).json()
     await endpoint.advance(0.4)
-    still = await get(http, batch)
+    still = await get(account_http, batch)
     await endpoint.advance(0.2)
-    ended = await get(http, batch)
+    ended = await get(account_http, batch)
 
     assert ("cancelling", "cancelling", "cancelled") == (cancelling["status"], still["status"], ended["status"])
-    assert 5 == len(await read(http, ended["output_file_id"])) == len(account.journal.billed("batch"))
-    assert (await http.post(f"batches/{batch['id']}/cancel")).status_code == 200
-
-
-async def test_window_ends(endpoint, account, http):
-    """A batch that isn't done in its window expires: the rest is in the error file, and isn't billed."""
-    account.durations.in_progress_s = 2 * DAY_S
-    batch = await create(http)
-    await endpoint.advance(DAY_S)
-    batch = await get(http, batch)
-    errors = await read(http, batch["error_file_id"])
-
-    assert ("expired", 4) == (batch["status"], len(await read(http, batch["output_file_id"])))
-    assert [(None, "batch_expired")] * 6 == [(each["response"], each["error"]["code"]) for each in errors]
-    assert 4 == len(account.journal.billed())
-    assert (await http.post(f"batches/{batch['id']}/cancel")).status_code == 409
-
-
-async def test_lost_answer_of_a_create(endpoint, account, http):
-    """The batch exists though its answer was lost, and the list shows it late."""
-    account.faults.route("batches.create", LOST)
-    account.faults.batches.add(BatchFault(list_late_s=30))
-    file_id = await upload(http, jsonl())
-    body = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
-    with pytest.raises(httpx.RemoteProtocolError):
-        await http.post("batches", json=body)
-    early = (await http.get("batches")).json()["data"]
-    await endpoint.advance(30)
-    late = (await http.get("batches")).json()["data"]
-
-    assert ([], [file_id]) == (early, [each["input_file_id"] for each in late])
-    assert [("batches.create", 0), ("batches.list", 200)] == [
-        (each.route, each.status) for each in account.received[1:3]
-    ]
-
-
-async def test_lost_answer_of_an_upload(account, http):
-    """The file exists though its answer was lost."""
-    account.faults.route("files.create", LOST)
-    with pytest.raises(httpx.RemoteProtocolError):
-        await upload(http, jsonl())
-
-    assert 1 == len(account.files)
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "outputs", "errors"),
-    [
-        (BatchFault(fail_code="token_limit_exceeded"), "failed", 0, 0),
-        (BatchFault(errors_only=True), "completed", 0, 10),
-        (BatchFault(expire_share=0.5), "expired", 5, 5),
-        (BatchFault(missing=3), "completed", 7, 0),
-        (BatchFault(duplicates=2), "completed", 12, 0),
-        (BatchFault(shuffle=True), "completed", 10, 0),
-        (BatchFault(validating_s=50), "validating", 0, 0),
-    ],
-)
-async def test_faults_of_batches(endpoint, account, http, fault, status, outputs, errors):
-    """A fault happens to one batch, the next is in order; only lines that were answered are billed, once."""
-    account.faults.batches.add(fault)
-    batch, next_one = await create(http), await create(http, jsonl(1))
-    await endpoint.advance(10)
-    batch = await get(http, batch)
-    output, error_lines = [
-        await read(http, batch[name]) if batch[name] else [] for name in ("output_file_id", "error_file_id")
-    ]
-
-    assert (status, outputs, errors) == (batch["status"], len(output), len(error_lines))
-    assert outputs - fault.duplicates == len(account.journal.billed()) - 1
-    ids = [each["custom_id"] for each in output]
-    assert fault.shuffle == (ids[: outputs - fault.duplicates] != sorted(set(ids)))
-    assert "completed" == (await get(http, next_one))["status"]
-
-
-async def test_output_with_a_byte_order_mark(endpoint, account, http):
-    """The output may begin with a byte order mark, and statuses may be in capitals."""
-    account.faults.batches.add(BatchFault(bom=True))
-    account.status_case = "upper"
-    batch = await create(http)
-    await endpoint.advance(10)
-    batch = await get(http, batch)
-    content = await http.get(f"files/{batch['output_file_id']}/content")
-
-    assert ("COMPLETED", codecs.BOM_UTF8) == (batch["status"], content.content[:3])
-
-
-async def test_lines_that_error(endpoint, account, http):
-    """Lines fail by custom_id, by text or by parameter, in the error file and unbilled; a filtered answer is billed."""
-    account.faults.calls.add(CallFault(429, "rate_limit_exceeded", match="00001"))
-    account.faults.calls.add(CallFault(400, "content_filter", match="prompt 2"))
-    account.faults.calls.add(CallFault(400, "unsupported_parameter", if_parameter="top_k"), times=None)
-    account.faults.calls.add(CallFault(200, "content_filter", match="prompt 5"))
-    lines = [
-        line(number, chat(f"prompt {number}", **({"top_k": 1} if number in (3, 4) else {}))) for number in range(6)
-    ]
-    batch = await create(http, "\n".join(lines))
-    await endpoint.advance(10)
-    batch = await get(http, batch)
-    errors = [each["response"] for each in await read(http, batch["error_file_id"])]
-    output = [
-        each["response"]["body"]["choices"][0]["finish_reason"] for each in await read(http, batch["output_file_id"])
-    ]
-
-    assert [(429, None), (400, None), (400, "top_k"), (400, "top_k")] == [
-        (each["status_code"], each["body"]["error"]["param"]) for each in errors
-    ]
-    assert (["stop", "content_filter"], 2) == (output, len(account.journal.billed()))
-    assert (2, 4) == (batch["request_counts"]["completed"], batch["request_counts"]["failed"])
-
-
-async def test_flex_without_resources(account, http):
-    """Flex may be unavailable, which is not billed."""
-    account.faults.flex_unavailable.add(7)
-    first, second = [await http.post("chat/completions", json=chat("x", service_tier="flex")) for _ in range(2)]
-
-    assert (429, "resource_unavailable", "7") == (
-        first.status_code,
-        first.json()["error"]["code"],
-        first.headers["retry-after"],
-    )
-    assert (200, 1) == (second.status_code, len(account.journal.billed()))
-
-
-@pytest.mark.parametrize(("fault", "billed"), [(LOST, 1), (RESET, 0), (HANG, 0), (HANG_AFTER, 1)])
-async def test_broken_calls(account, http, fault, billed):
-    """A call may break before or after it is done; the journal has it if it was."""
-    account.faults.route("*", fault)
-    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError, httpx.ReadTimeout)):
-        await http.post("chat/completions", json=chat("x"), timeout=0.3)
-
-    assert billed == len(account.journal.billed())
-
-
-async def test_error_statuses(account, http):
-    """Any route may answer with an error, with a wait."""
-    account.faults.route("files.list", error(429, "rate_limit_exceeded", retry_after_s=3), times=2)
-    answers = [await http.get("files") for _ in range(3)]
-
-    assert [(429, "3"), (429, "3"), (200, None)] == [
-        (each.status_code, each.headers.get("retry-after")) for each in answers
-    ]
-
-
-async def test_download_that_breaks_off(account, http):
-    """Half of a file arrives, then the connection breaks."""
-    account.faults.route("files.content", CUT)
-    file_id = await upload(http, jsonl())
-    received = bytearray()
-
-    async def download():
-        async with http.stream("GET", f"files/{file_id}/content") as answer:
-            async for each in answer.aiter_raw():
-                received.extend(each)
-
-    with pytest.raises(httpx.RemoteProtocolError):
-        await download()
-
-    assert len(jsonl()) // 2 == len(received)
+    assert 5 == len(await read(account_http, ended["output_file_id"])) == len(account.journal.billed("batch"))
+    assert (await account_http.post(f"batches/{batch['id']}/cancel")).status_code == 200
 
 
 async def test_responses_in_the_background(endpoint, account):
@@ -419,48 +156,141 @@ async def test_responses_in_the_background(endpoint, account):
     assert (["cancelled", "completed"], 2) == (cancelled, len(account.journal.billed()))
 
 
-@pytest.mark.parametrize(("status", "billed"), [("failed", 0), ("incomplete", 1)])
-async def test_responses_that_fail(endpoint, account, http, status, billed):
-    """A response may fail, which isn't billed, or be incomplete, which is."""
-    account.faults.responses.add(ResponseFault(status))
-    made = (await http.post("responses", json={"model": "m", "input": "x", "background": True})).json()
-    await endpoint.advance(10)
-    ended = (await http.get(f"responses/{made['id']}")).json()
+async def test_pages(account_http):
+    """The list of batches is in pages, newest first."""
+    made = [(await create(account_http, jsonl(1)))["id"] for _ in range(5)]
+    listed, after = [], {}
+    while True:
+        page = (await account_http.get("batches", params={"limit": 2, **after})).json()
+        listed += [each["id"] for each in page["data"]]
+        after = {"after": page["last_id"]}
+        if not page["has_more"]:
+            break
 
-    assert (made["id"], status, billed) == (ended["id"], ended["status"], len(account.journal.billed()))
+    assert made[::-1] == listed
 
 
-async def test_webhooks(endpoint, account, http):
-    """Events are signed by Standard Webhooks, lost, doubled, late, or signed by somebody else."""
-    received = []
+async def test_files_expire_and_are_pending(endpoint, account, account_http):
+    """A file may be pending at first, when no batch can have it, and is gone when it has expired."""
+    account.durations.file_processing_s = 5
+    expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    answer = await account_http.post("files", data={"purpose": "batch", **expiry}, files={"file": ("x", jsonl())})
+    file = answer.json()
+    body = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+    statuses = [(await account_http.post("batches", json=body)).status_code]
+    await endpoint.advance(5)
+    statuses.append((await account_http.post("batches", json=body)).status_code)
+    await endpoint.advance(3600)
+    statuses.append((await account_http.get(f"files/{file['id']}")).status_code)
 
-    async def receive(request):
-        received.append((dict(request.headers), await request.read()))
-        return web.Response(status=200)
+    assert ("pending", [400, 200, 404]) == (file["status"], statuses)
 
-    async with serve(receive) as url:
-        body = {"name": "tests", "url": url, "event_types": ["batch.completed", "batch.failed"]}
-        secret = (await http.post("dashboard/webhook_endpoints", json=body)).json()["signing_secret"]
-        counts = []
-        for fault in (None, *(WebhookFault(kind) for kind in ("lost", "doubled", "late", "wrong_signature"))):
-            if fault:
-                account.faults.webhooks.add(fault)
-            batch = await create(http)
+
+@pytest.mark.parametrize(
+    ("style", "changes", "status"),
+    [
+        ("openai", {}, 200),
+        ("openai", {"endpoint": "/chat/completions"}, 400),
+        ("azure", {"endpoint": "/chat/completions"}, 200),
+        ("openai", {"endpoint": "/v1/embeddings"}, 200),
+        ("azure", {"endpoint": "/v1/embeddings"}, 400),
+        ("openai", {"completion_window": "1h"}, 400),
+        ("openai", {"metadata": {str(number): "" for number in range(17)}}, 400),
+        ("openai", {"input_file_id": "file-unknown"}, 404),
+    ],
+)
+async def test_what_a_batch_may_ask_for(account, account_http, style, changes, status):
+    """A create is refused at once for its own members; Azure has no batches of embeddings."""
+    account.style = style
+    body = {"input_file_id": await upload(account_http, jsonl()), "endpoint": CHAT, "completion_window": "24h"}
+
+    assert status == (await account_http.post("batches", json=body | changes)).status_code
+
+
+async def test_other_operations_in_batches(endpoint, account, account_http):
+    """Completions, embeddings and responses have batches, too; a line that the model refuses is an error line."""
+    bodies = {
+        "/v1/completions": {"model": "m", "prompt": "a"},
+        "/v1/embeddings": {"model": "m", "input": ["a", "b"]},
+        "/v1/responses": {"model": "m", "input": "a"},
+    }
+    objects = []
+    for url, body in bodies.items():
+        batch = await create(account_http, "\n".join([line(1, body, url), line(2, {"model": "m"}, url)]), url)
+        await endpoint.advance(10)
+        batch = await get(account_http, batch)
+        (output,), (refused,) = [await read(account_http, batch[name]) for name in ("output_file_id", "error_file_id")]
+        objects.append(output["response"]["body"]["object"])
+        assert (400, "missing_required_parameter") == (
+            refused["response"]["status_code"],
+            refused["response"]["body"]["error"]["code"],
+        )
+
+    assert ["text_completion", "list", "response"] == objects
+    assert (3, 6) == (len(account.journal.billed("batch")), len(account.journal))
+
+
+async def test_limits_of_an_answer(account_http):
+    """An answer is cut at its limit of tokens, has as many choices as asked for, and is JSON on request."""
+    limited, several, structured, wrong = [
+        (await account_http.post("chat/completions", json=chat("a long prompt", **parameters))).json()
+        for parameters in (
+            {"max_tokens": 2},
+            {"n": 3},
+            {"response_format": {"type": "json_object"}},
+            {"n": "many"},
+        )
+    ]
+
+    choice = limited["choices"][0]
+    assert ("Echo: a ", "length", 2) == (
+        choice["message"]["content"],
+        choice["finish_reason"],
+        limited["usage"]["completion_tokens"],
+    )
+    assert (3, 15) == (len(several["choices"]), several["usage"]["completion_tokens"])
+    assert {"answer": "Echo: a long prompt"} == json.loads(structured["choices"][0]["message"]["content"])
+    assert "invalid_type" == wrong["error"]["code"]
+
+
+async def test_embeddings_with_the_official_client(endpoint):
+    """The official client asks for base64; equal texts have equal vectors, other texts other ones."""
+    account = endpoint.account(style="azure")
+    async with AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
+        answer = await client.embeddings.create(model="m", input=["a", "a", "b"])
+
+    first, second, third = [each.embedding for each in answer.data]
+    assert (True, True, 8) == (first == second, first != third, len(first))
+
+
+async def test_models_and_deployments(endpoint):
+    """An unknown model is a 404 in the words of the account's style; batches may have models of their own."""
+    answers = []
+    for style in ("openai", "azure"):
+        account = endpoint.account(style=style, models=frozenset({"known"}), batch_models=frozenset({"known-batch"}))
+        async with httpx.AsyncClient(base_url=account.url, headers={"api-key": account.key}, trust_env=False) as client:
+            models = ("known", "known-batch")
+            answers += [(await client.post("/chat/completions", json=chat("x", each))).json() for each in models]
+            batch = await create(client, line(1, chat("x", "known-batch")))
             await endpoint.advance(10)
-            counts.append(len(received))
-        await endpoint.advance(60)
+            answers.append(await get(client, batch))
 
-    assert ([1, 1, 3, 3, 4], 5) == (counts, len(received))
-    is_signed = []
-    for headers, content in received:
-        at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
-        expected = signed(secret, content, webhook_id=headers["webhook-id"], at=at)
-        is_signed.append(expected["webhook-signature"] == headers["webhook-signature"])
-    assert [True, True, True, False, True] == is_signed
-    assert received[1][0]["webhook-id"] == received[2][0]["webhook-id"]
-    last = json.loads(received[3][1])
-    assert ("batch.completed", batch["id"]) == (last["type"], last["data"]["id"])
-    assert [200] * 5 == [each.status for each in account.deliveries]
+    codes = [each["error"]["code"] if "error" in each else each.get("status", "answered") for each in answers]
+    assert ["answered", "model_not_found", "completed", "answered", "DeploymentNotFound", "completed"] == codes
+
+
+async def test_system_clock():
+    """By the system's clock, a batch is done without anybody who asks."""
+    durations = Durations(validating_s=0.01, in_progress_s=0.01, finalizing_s=0.01)
+    async with provider.start(durations=durations) as endpoint:
+        account = endpoint.account()
+        async with httpx.AsyncClient(base_url=account.url, headers={"api-key": account.key}, trust_env=False) as client:
+            batch = account.batches[(await create(client))["id"]]
+        async with asyncio.timeout(10):
+            while not batch.has_ended:  # noqa: ASYNC110 -- there is no event to wait for
+                await asyncio.sleep(0.01)
+
+    assert ("completed", 10) == (batch.status, len(account.journal.billed("batch")))
 
 
 async def test_patient_connections_of_the_demo(endpoint, key_vault):
@@ -485,16 +315,16 @@ async def test_patient_connections_of_the_demo(endpoint, key_vault):
 
 
 @pytest.mark.long
-async def test_ten_thousand_lines_are_quick(endpoint, account, http):
+async def test_ten_thousand_lines_are_quick(endpoint, account, account_http):
     """Ten thousand lines take seconds of processor time, and the endpoint answers meanwhile."""
-    batch = await create(http, jsonl(10_000))
+    batch = await create(account_http, jsonl(10_000))
     started = time.process_time()
     work = asyncio.create_task(endpoint.advance(100))
     answered = 0
     while not work.done():
-        answered += (await http.get("files", timeout=60)).status_code == 200
+        answered += (await account_http.get("files", timeout=60)).status_code == 200
     seconds = time.process_time() - started
-    batch = await get(http, batch)
+    batch = await get(account_http, batch)
 
     assert ("completed", 10_000) == (batch["status"], batch["request_counts"]["completed"])
     assert 10_000 == len(account.journal.billed())
