@@ -27,6 +27,8 @@ class Batch:
     lines: Lines | None = field(repr=False)
     """None once it has ended."""
     fault: BatchFault
+    output_expires_s: int | None
+    """After how long the files that it writes expire."""
     times: dict[str, float]
     id: str = field(default_factory=lambda: f"batch_{uuid4().hex[:24]}")
     status: str = "validating"

@@ -19,7 +19,7 @@ from local.provider.calls import Call, execute
 from local.provider.clock import Timers
 from local.provider.errors import ApiError, not_found
 from local.provider.faults import BatchFault, CallFault
-from local.provider.files import File, get_file, is_processed, store
+from local.provider.files import File, check_expiry, get_file, is_processed, store
 from local.provider.lines import LineError, operation_of, read_lines
 
 ENDPOINTS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
@@ -40,6 +40,7 @@ class BatchRuns:
     def create(self, account: Account, body: Mapping[str, Any], at: float) -> Batch:
         """Create a batch. Raises ApiError."""
         file = _check(account, body, at)
+        expiry = body.get("output_expires_after") or {}
         fault = account.faults.batches.take() or BatchFault()
         window = account.durations.window_s
         batch = Batch(
@@ -49,6 +50,7 @@ class BatchRuns:
             body.get("metadata"),
             read_lines(account, file.content, body["endpoint"]),
             fault,
+            check_expiry(account, expiry.get("anchor"), expiry.get("seconds")) if expiry else None,
             {"created_at": at, "expires_at": at + window},
         )
         account.batches[batch.id] = batch
@@ -108,12 +110,8 @@ class BatchRuns:
         """Write the files of what is done, and end the batch."""
         if batch.lines is not None and (status == "expired" or account.lists_cancelled_lines):
             _list_unfinished(batch, status)
-        output = _output(batch)
-        if output:
-            batch.output_file_id = store(account, output, f"{batch.id}_output.jsonl", "batch_output", at).id
-        if batch.error_output:
-            content = b"".join(batch.error_output)
-            batch.error_file_id = store(account, content, f"{batch.id}_error.jsonl", "batch_output", at).id
+        batch.output_file_id = _write(account, batch, "output", _output(batch), at)
+        batch.error_file_id = _write(account, batch, "error", b"".join(batch.error_output), at)
         batch.lines, batch.output, batch.error_output = None, [], []
         batch.enqueued_tokens = 0
         _enter(batch, status, at)
@@ -204,6 +202,14 @@ def _output(batch: Batch) -> bytes:
     if batch.fault.shuffle:
         random.Random(batch.id).shuffle(lines)  # noqa: S311 -- the same for the same batch
     return (codecs.BOM_UTF8 if batch.fault.bom and lines else b"") + b"".join(lines)
+
+
+def _write(account: Account, batch: Batch, kind: str, content: bytes, at: float) -> str | None:
+    """Write a file of a batch, unless it is empty. Returns its id."""
+    expires_at = None if batch.output_expires_s is None else at + batch.output_expires_s
+    if not content:
+        return None
+    return store(account, content, f"{batch.id}_{kind}.jsonl", "batch_output", at, expires_at).id
 
 
 def _enter(batch: Batch, status: str, at: float) -> None:

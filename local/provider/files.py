@@ -34,17 +34,21 @@ def upload(account: Account, parts: Mapping[str, str], filename: str, content: b
         raise ApiError(400, "empty_file", "The file is empty.", "file")
     if len(content) > account.limits.file_bytes:
         raise ApiError(400, "file_too_large", "The file is too large.", "file")
-    expires_at = None
-    if seconds := parts.get("expires_after[seconds]"):
-        if parts.get("expires_after[anchor]") != "created_at" or not seconds.isdecimal():
-            raise ApiError(400, "invalid_value", "'expires_after' is invalid.", "expires_after")
-        if not MIN_EXPIRY_S[account.style] <= int(seconds) <= MAX_EXPIRY_S:
-            raise ApiError(400, "invalid_value", "'expires_after' is out of range.", "expires_after.seconds")
-        expires_at = at + int(seconds)
+    anchor, seconds = parts.get("expires_after[anchor]"), parts.get("expires_after[seconds]")
+    expires_at = None if seconds is None else at + check_expiry(account, anchor, seconds)
     limit = MAX_FILES[account.style]
     if limit is not None and len(_live(account, at)) >= (limit if expires_at is None else MAX_EXPIRING_FILES):
         raise ApiError(400, "file_limit_exceeded", "The resource has as many files as it may have.")
     return store(account, content, filename, parts["purpose"], at, expires_at)
+
+
+def check_expiry(account: Account, anchor: Any, seconds: Any) -> int:
+    """Return after how many seconds a file is to expire. Raises ApiError."""
+    if anchor != "created_at" or not str(seconds).isdecimal():
+        raise ApiError(400, "invalid_value", "'expires_after' is invalid.", "expires_after")
+    if not MIN_EXPIRY_S[account.style] <= int(seconds) <= MAX_EXPIRY_S:
+        raise ApiError(400, "invalid_value", "'expires_after' is out of range.", "expires_after.seconds")
+    return int(seconds)
 
 
 def store(

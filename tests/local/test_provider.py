@@ -186,6 +186,34 @@ async def test_files_expire_and_are_pending(endpoint, account, account_http):
     assert ("pending", [400, 200, 404]) == (file["status"], statuses)
 
 
+async def test_output_expires(endpoint, account_http):
+    """A batch may say when the files that it writes expire."""
+    body = {"input_file_id": await upload(account_http, jsonl(1)), "endpoint": CHAT, "completion_window": "24h"}
+    body["output_expires_after"] = {"anchor": "created_at", "seconds": 3600}
+    batch = (await account_http.post("batches", json=body)).json()
+    await endpoint.advance(10)
+    batch = await get(account_http, batch)
+    listed = (await account_http.get("files", params={"purpose": "batch_output"})).json()["data"]
+    await endpoint.advance(3600)
+
+    assert [batch["output_file_id"]] == [each["id"] for each in listed]
+    assert (await account_http.get(f"files/{batch['output_file_id']}/content")).status_code == 404
+
+
+async def test_objects_that_end(account, account_http):
+    """A response and a registered webhook can be deleted, once; models are those of the account."""
+    account.models = frozenset({"m"})
+    hook = {"name": "tests", "url": "http://127.0.0.1:9", "event_types": ["batch.completed"]}
+    paths = [
+        f"responses/{(await account_http.post('responses', json={'model': 'm', 'input': 'x'})).json()['id']}",
+        f"dashboard/webhook_endpoints/{(await account_http.post('webhook_endpoints', json=hook)).json()['id']}",
+    ]
+    statuses = [(await account_http.delete(each)).status_code for each in [*paths, *paths]]
+
+    assert [200, 200, 404, 404] == statuses
+    assert ["m"] == [each["id"] for each in (await account_http.get("models")).json()["data"]]
+
+
 @pytest.mark.parametrize(
     ("style", "changes", "status"),
     [

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import time
 from datetime import UTC, datetime
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 from aiohttp import web
 from openai import AsyncOpenAI
 
+from local.provider import server as provider
 from local.provider.faults import (
     CUT,
     HANG,
@@ -18,6 +20,7 @@ from local.provider.faults import (
     BatchFault,
     CallFault,
     ResponseFault,
+    RouteFault,
     WebhookFault,
     error,
 )
@@ -27,6 +30,8 @@ from tests.support.provider_files import CHAT, chat, create, get, jsonl, line, r
 from tests.support.signatures import signed
 
 DAY_S = 86_400
+FILE = {"file": ("x", b"x")}
+EXPIRY = {"purpose": "batch", "expires_after[anchor]": "created_at"}
 
 
 @pytest.mark.parametrize(
@@ -311,3 +316,120 @@ async def test_webhooks_are_repeated(endpoint, account, account_http):
         await endpoint.advance(100)
 
     assert ([500, 200], 1) == ([each.status for each in account.deliveries], len(set(received)))
+
+
+@pytest.mark.parametrize(
+    ("path", "request_body", "status"),
+    [
+        ("files", {"json": {}}, 400),
+        ("files", {"data": {"purpose": "other"}, "files": FILE}, 400),
+        ("files", {"data": {"purpose": "batch"}, "files": {"file": ("x", b"")}}, 400),
+        ("files", {"data": {"purpose": "batch"}, "files": {"file": ("x", b"x" * 101)}}, 400),
+        ("files", {"data": {**EXPIRY, "expires_after[seconds]": "soon"}, "files": FILE}, 400),
+        ("files", {"data": {**EXPIRY, "expires_after[seconds]": "60"}, "files": FILE}, 400),
+        ("batches", {"content": b"no JSON"}, 400),
+        ("batches/unknown/cancel", {}, 404),
+        ("batches/un/known", {}, 404),
+        ("elsewhere", {}, 404),
+        ("chat/completions", {"json": {"model": "m"}}, 400),
+        ("chat/completions", {"json": []}, 400),
+        ("responses", {"json": {"model": "m"}}, 400),
+        ("responses", {"json": {"model": "m", "input": "x", "background": True, "store": False}}, 400),
+        (
+            "responses",
+            {
+                "json": {
+                    "model": "m",
+                    "input": "x",
+                    "background": True,
+                    "background_options": {"completion_window": "1h"},
+                }
+            },
+            400,
+        ),
+        ("responses/unknown/cancel", {}, 404),
+        ("webhook_endpoints", {"json": {"name": "x", "url": "http://x", "event_types": ["unknown"]}}, 400),
+        ("webhook_endpoints", {"json": {"name": "x", "url": "x", "event_types": ["batch.failed"]}}, 400),
+    ],
+)
+async def test_refusals(account, account_http, path, request_body, status):
+    """What the API doesn't take is refused with an error that says why, and isn't billed."""
+    account.limits.file_bytes = 100
+    answer = await account_http.post(path, **request_body)
+
+    assert (status, True) == (answer.status_code, bool(answer.json()["error"]["message"]))
+    assert [] == account.journal.billed()
+
+
+@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"after": "unknown"}])
+async def test_pages_that_do_not_exist(account_http, query):
+    """A list refuses a page that it can't have."""
+    assert (await account_http.get("batches", params=query)).status_code == 400
+
+
+async def test_limit_of_files_on_azure(endpoint):
+    """Azure has 500 files without an expiry, and more with it."""
+    account = endpoint.account(style="azure")
+    expiry = {**EXPIRY, "expires_after[seconds]": "1209600"}
+    async with httpx.AsyncClient(base_url=account.url, headers={"api-key": account.key}, trust_env=False) as client:
+        for _ in range(500):
+            await upload(client, "x")
+        statuses = [
+            (await client.post("/files", data=data, files=FILE)).status_code for data in ({"purpose": "batch"}, expiry)
+        ]
+
+    assert [400, 200] == statuses
+
+
+async def test_filter_of_azure(endpoint):
+    """Azure's content filter says in an inner error what it was."""
+    account = endpoint.account(style="azure")
+    account.faults.calls.add(CallFault(400, "content_filter", retry_after_s=2))
+    async with httpx.AsyncClient(base_url=account.url, headers={"api-key": account.key}, trust_env=False) as client:
+        refused = await client.post("/chat/completions", json=chat("x"))
+
+    assert "ResponsibleAIPolicyViolation" == refused.json()["error"]["innererror"]["code"]
+    assert "2" == refused.headers["retry-after"]
+
+
+async def test_faults_end(account, account_http):
+    """Standing faults happen until they are cleared; a slow answer arrives."""
+    account.faults.route("*", error(500), times=None)
+    statuses = [(await account_http.get("files")).status_code for _ in range(2)]
+    account.faults.clear()
+    account.faults.route("files.list", RouteFault("slow", after_s=0.1))
+    started = time.monotonic()
+    statuses.append((await account_http.get("files")).status_code)
+
+    assert ([500, 500, 200], True) == (statuses, time.monotonic() - started >= 0.1)
+
+
+async def test_responses_that_the_model_refuses(endpoint, account, account_http):
+    """A refused call fails the response in the background, with its error; one at once is an error itself."""
+    account.faults.calls.add(CallFault(400, "invalid_prompt"), times=2)
+    body = {"model": "m", "input": "x"}
+    made = (await account_http.post("responses", json={**body, "background": True})).json()
+    await endpoint.advance(10)
+    ended = (await account_http.get(f"responses/{made['id']}")).json()
+    direct = await account_http.post("responses", json=body)
+    at_once = (await account_http.post("responses", json=body)).json()
+    not_cancelled = await account_http.post(f"responses/{at_once['id']}/cancel")
+
+    assert ("failed", "invalid_prompt") == (ended["status"], ended["error"]["code"])
+    assert (400, 400) == (direct.status_code, not_cancelled.status_code)
+
+
+async def test_clock_of_somebody_else():
+    """A clock that the endpoint doesn't own can't be moved through it, but moves it."""
+    seconds = [1000.0]
+    async with provider.start(clock=lambda: seconds[0]) as endpoint:
+        account = endpoint.account()
+        async with httpx.AsyncClient(base_url=account.url, headers={"api-key": account.key}, trust_env=False) as client:
+            batch = await create(client)
+            with pytest.raises(TypeError):
+                await endpoint.advance(1)
+            seconds[0] += 100
+            await endpoint.settle()
+            ended = await get(client, batch)
+
+    assert "completed" == ended["status"]
