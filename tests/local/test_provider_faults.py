@@ -24,6 +24,7 @@ from local.provider.faults import (
     WebhookFault,
     error,
 )
+from local.provider.files import store
 from local.provider.webhooks import subscribe
 from tests.support.loopback import serve
 from tests.support.provider_files import CHAT, chat, create, get, jsonl, line, read, upload
@@ -371,9 +372,9 @@ async def test_limit_of_files_on_azure(endpoint):
     """Azure has 500 files without an expiry, and more with it."""
     account = endpoint.account(style="azure")
     expiry = {**EXPIRY, "expires_after[seconds]": "1209600"}
+    for _ in range(500):
+        store(account, b"x", "x", "batch", endpoint.clock())
     async with httpx.AsyncClient(base_url=account.url, headers={"api-key": account.key}, trust_env=False) as client:
-        for _ in range(500):
-            await upload(client, "x")
         statuses = [
             (await client.post("/files", data=data, files=FILE)).status_code for data in ({"purpose": "batch"}, expiry)
         ]
