@@ -82,6 +82,11 @@ class Connection:
 
     def check_options(self, options: Options) -> None:
         """Raise InvalidJob if a job with these options may not use the connection: the operator pays for each try."""
+        if options.processing == "flex" and self.endpoint.provider != "openai":
+            raise InvalidJob(
+                f"`options.processing` can't be flex: only OpenAI has that tier, and the provider of the connection "
+                f"{self.name} is {self.endpoint.provider}. Use batch or standard."
+            )
         if self.source == "key_vault":
             return
         for name, limit in (("timeout_s", MAX_STATIC_TIMEOUT_S), ("max_retries", MAX_STATIC_RETRIES)):

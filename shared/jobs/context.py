@@ -98,7 +98,7 @@ class ActionContext:
         """See Context."""
         return JsonOperation(
             name,
-            body,
+            {**body, "service_tier": "flex"} if self.attempt.job.options.processing == "flex" else body,
             connection=self.connection,
             model=self.model,
             capabilities=self.services.capabilities,

@@ -65,12 +65,15 @@ class Inputs:
         else:
             assert isinstance(job.input, msgspec.Raw)  # noqa: S101  # `decode_job_as` makes sure of it
             data, memory = bytes(job.input), None
-        if not is_large(data):
-            return decode(data), memory
         try:
-            return await self._side_process.call(job.customer, decode, data), memory
+            decoded = await self._side_process.call(job.customer, decode, data) if is_large(data) else decode(data)
         except ProviderUnavailable:
             raise InvalidJob("The job's input takes too much memory or time to decode.") from None
+        if job.options.processing == "flex":
+            from shared.jobs.flex import check_flex_tier  # noqa: PLC0415  # few jobs have it
+
+            check_flex_tier(decoded)
+        return decoded, memory
 
     def check(self, customer: str, blob: BlobName, *, at: str) -> None:
         """Raise InvalidJob, naming the member `at`, if a job of the customer may not read the blob."""

@@ -124,14 +124,18 @@ class _Job:
         self.services, self.attempt, self.estimate, self.pricing = services, attempt, estimated, pricing
         self.budgets = budgets
         self.reserved_for = ReservedFor(model, connection.label(), connection.deployment_scope)
+        processing, kind = attempt.job.options.processing, f"{attempt.job.action}/{model}"
+        # `cheapest` can come to be bought at the list price.
+        self.price = processing if processing in {"batch", "flex"} else "standard"
         self.labels = {
             "model": model,
             "connection": connection.name,
             "provider": connection.endpoint.provider,
-            "processing": "standard",
+            "processing": "batch" if processing == "batch" else "standard",
+            **({"service_tier": "flex"} if processing == "flex" else {}),
             **({"deployment_scope": connection.deployment_scope} if connection.deployment_scope else {}),
         }
-        self.kind = f"{attempt.job.action}/{model}"
+        self.kind = kind if processing == "standard" else f"{processing}:{kind}"
 
     async def make(self, own: JobBudgets, limit: int, at: datetime) -> None:
         """Have the next transaction reserve for answers of `limit` tokens. Raises BudgetExceeded."""
@@ -154,8 +158,9 @@ class _Job:
                 return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))
             log_exhausted(self.attempt.job.customer, name, budget)
             # Not why: the customer may read it, and sees no prices.
+            what = "price" if self.price == "standard" else f"price for {self.price}"
             raise BudgetExceeded(
-                f"The budget {name} is in {budget.unit}, and the model {exc.model or '(none)'} has no price in that."
+                f"The budget {name} is in {budget.unit}, and the model {exc.model or '(none)'} has no {what} in that."
             ) from None
         return Booking(name, budget, amount, counter.measure(amount), self.kind)
 

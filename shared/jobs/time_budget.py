@@ -74,7 +74,17 @@ class TimeBudget:
         return min(self.job.options.timeout_s, self.ends_at - time.monotonic())
 
     def explain(self, error: UpstreamError) -> UpstreamError:
-        """Return the error of a try that has just failed. If the deadline ended the try, its message says so."""
+        """
+        Return the error of a try that has just failed, for what it means to the job.
+
+        If the deadline ended the try, its message says so; if the flex tier has no room, it asks for a wait.
+        """
+        if self.job.options.processing == "flex":
+            from shared.jobs.flex import explain_no_room  # noqa: PLC0415  # few jobs have it
+
+            explained = explain_no_room(error, self.job.options, self.seconds_left())
+            if explained is not error:
+                return explained
         at_end = self._ends_at_deadline and time.monotonic() > self.ends_at - _CLOCK_RESOLUTION_S
         if not at_end or not isinstance(error, UpstreamTimeout):
             return error
