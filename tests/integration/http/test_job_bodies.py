@@ -100,6 +100,12 @@ async def test_every_body_is_declared_as_json(harness: Harness, route: Route, me
         ({"output": {"queue": "somebody-elses"}}, "`output.queue`"),
         ({"options": {"max_retries": 99}}, "`options.max_retries`"),
         ({"input": {"input_blob": "secrets/of/others.json"}}, "`input_blob` must be in"),
+        ({"options": {"processing": "background"}}, "`options.processing` can't be background yet"),
+        ({"options": {"processing": "batch", "deadline_s": 60}}, "`options.deadline_s` must be at least 3600"),
+        (
+            {"options": {"processing": "flex"}, "input": {"prompt": "x", "parameters": {"service_tier": "priority"}}},
+            "`input.parameters.service_tier` must be flex",
+        ),
     ],
 )
 async def test_what_the_queue_refuses_is_refused_at_once(customer: Customer, members: dict[str, Any], message: str):

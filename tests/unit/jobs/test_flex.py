@@ -16,7 +16,7 @@ from shared.errors import RateLimited, UpstreamFacts, UpstreamTimeout
 from shared.jobs.flex import explain_no_room
 from shared.upstream.retry import RetryState
 from tests.support.customers import Customer
-from tests.support.endpoint import completion, error
+from tests.support.endpoint import completion, error, reply
 from tests.support.workers import Worker
 
 FLEX = {"processing": "flex"}
@@ -162,14 +162,24 @@ async def test_a_rate_limit_is_none_of_room(worker: Worker, customer: Customer):
     assert 4 == len(customer.account.received)
 
 
-async def test_a_model_without_the_tier_says_so(worker: Worker, customer: Customer):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Flex is not available for this model.",
+        "Invalid service_tier argument",
+        "Unsupported parameter: 'service_tier' is not supported with this model.",
+        "Unrecognized request argument supplied: service_tier",
+    ],
+)
+async def test_a_model_without_the_tier_says_so(worker: Worker, customer: Customer, words: str):
     """The refusal is the job's error; it is not sent again without the tier, for twice the price."""
-    customer.account.will_answer(error(400, "invalid_value", "Flex is not available for this model."))
+    body = {"error": {"code": "unsupported_parameter", "message": words, "param": "service_tier"}}
+    customer.account.will_answer(reply(body, status=400))
 
     result = await worker.run(customer, options=FLEX)
 
     assert ("request_rejected", ["flex"]) == (result["error"]["code"], tiers(customer))
-    assert "Flex is not available for this model." in result["error"]["message"]
+    assert words in result["error"]["message"]
 
 
 @given(
