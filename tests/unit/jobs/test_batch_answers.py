@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from shared.upstream.client import UpstreamClient
-from shared.upstream.messages import Response
+from shared.upstream.messages import LARGE_BYTES, Response
 from tests.support.clients import Tokens
 from tests.support.customers import Customer
-from tests.support.endpoint import Endpoint
+from tests.support.endpoint import Endpoint, completion
 from tests.support.workers import Worker, open_worker
 
 CHAT = {"action": "chat", "input": {"prompt": "Hello?"}}
@@ -68,6 +68,16 @@ async def test_each_action_records_a_batch(worker: Worker, action: str):
     assert ("batch", "answered") == (record["processing"], record["outcome"])
     assert ("succeeded", "batch") == (result["status"], result["usage"]["processing"])
     assert (customer.name, "m_line-1") in worker.table.rows
+
+
+async def test_a_large_answer_records_a_batch(worker: Worker):
+    """Read in another process, it is still one out of a batch."""
+    customer = worker.customer()
+    customer.account.will_answer(completion("x" * LARGE_BYTES))
+
+    await worker.run(customer, **CHAT)
+
+    assert ["batch"] == [record["processing"] for record in records(worker, customer)]
 
 
 async def test_a_line_is_metered_once(worker: Worker):

@@ -145,3 +145,17 @@ def test_what_is_reserved_covers_what_is_settled(
     reserved, of_call = counter.highest([{"calls": 1, "input_tokens": estimate[0], "output_tokens": estimate[1]}], AT)
 
     assert counter.measure(of_call)(values) <= reserved
+
+
+async def test_what_jobs_settled_at_one_price_estimates_no_other(worker: Worker):
+    """A job that can't be estimated reserves what the largest of its processing has settled, else the usual."""
+    customer = worker.customer(provider="openai")
+    await put(worker, customer, "5", *ALL)
+    strict = {"processing": "flex", "strict": True}
+    customer.account.will_answer(completion(service_tier="flex"))
+    await worker.run(customer, options=strict)
+    await put(worker, customer, "0.001", *ALL)
+
+    again, standard = [await worker.run(customer, options=each) for each in (strict, {"strict": True})]
+
+    assert ("succeeded", "budget_exceeded") == (again["status"], standard["error"]["code"])
