@@ -11,11 +11,12 @@ from shared.http.messages import Request, Response
 from shared.http.routes import ROUTES, Route
 from shared.jobs.message import Delivery
 from shared.services import services
-from shared.settings import binding_queues, callback_queues
+from shared.settings import batch_queues, binding_queues, callback_queues
 from shared.storage.message_text import decode_text, encode_text
 
 JOBS, POISON, RESULTS = binding_queues(os.environ)
 CALLBACKS, DEAD_CALLBACKS = callback_queues(os.environ)
+BATCHES, DEAD_BATCHES = batch_queues(os.environ)
 ENTRA = os.environ.get("HTTP_AUTH", "").strip() == "entra"
 
 # As text, the host would copy a JSON object's members over the trigger's metadata: an `id` would replace the message's,
@@ -60,6 +61,18 @@ async def deliver_callback(message: func.QueueMessage) -> None:
 async def dead_letter_callback(message: func.QueueMessage) -> None:
     """End a callback whose message the host has given up; the job's status document shows that."""
     await services().callbacks.dead_letter(decode_text(message.get_body()))
+
+
+@app.queue_trigger(arg_name="message", queue_name=BATCHES, connection="JobStorage", data_type=BINARY)
+async def run_batch(message: func.QueueMessage) -> None:
+    """Take a turn at a batch of jobs' calls at its provider (docs/patient.md)."""
+    await services().batch_worker.process(decode_text(message.get_body()))
+
+
+@app.queue_trigger(arg_name="message", queue_name=DEAD_BATCHES, connection="JobStorage", data_type=BINARY)
+async def dead_letter_batch(message: func.QueueMessage) -> None:
+    """Have a batch whose message the host has given up looked at later."""
+    await services().batch_worker.dead_letter(decode_text(message.get_body()))
 
 
 @app.timer_trigger(arg_name="timer", schedule=EACH_MINUTE, use_monitor=False)

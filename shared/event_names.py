@@ -45,6 +45,22 @@ USAGE_RECORD_EXISTS: Final = "usage_record_exists"
 USAGE_LATE: Final = "usage_late"
 """A day that was rolled up had got more usage, since a worker stood still or a clock is wrong; it was made again."""
 
+# Log events: batches.
+BATCH_SENT: Final = "batch_sent"
+"""A batch of jobs' calls is at its provider."""
+BATCH_ENDED: Final = "batch_ended"
+"""A batch has ended, and its jobs continue: its status at the provider, lines, answers, failures and age."""
+BATCH_DELAYED: Final = "batch_delayed"
+"""A try to send, look at or read a batch came to nothing, with the reason; another one follows."""
+BATCH_CREATED_AGAIN: Final = "batch_created_again"
+"""The answer to a batch's creation got lost, and the provider's list does not show it: it is created again."""
+BATCH_LINES_ODD: Final = "batch_lines_odd"
+"""The files of a batch lack lines of it, or have others."""
+BATCH_GIVEN_UP: Final = "batch_given_up"
+"""A batch that was sent could not be read for more than a day: its lines count as calls without a response."""
+BATCH_UNREADABLE: Final = "batch_unreadable"
+"""A message of the queue of batches is not one."""
+
 # Log events: circuit breakers.
 BREAKER_OPEN: Final = "breaker_open"
 """A connection's endpoint is not called for `for_s` seconds, after failures or refused credentials."""

@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shared.batches.batch_worker import BatchWorker
+    from shared.batches.job_lines import JobBatches
     from shared.billing.budgets import Budgets
     from shared.billing.closing import Closing
     from shared.billing.customer_records import CustomerRecords
@@ -81,7 +83,29 @@ class ServiceParts:
         """When waiting jobs continue."""
         from shared.jobs.schedule import Schedule  # noqa: PLC0415
 
-        return Schedule(self.table, self.queues, self.settings.jobs_queue, self.settings.callbacks_queue)
+        settings = self.settings
+        queues = settings.jobs_queue, settings.callbacks_queue, settings.batches_queue
+        return Schedule(self.table, self.queues, *queues)
+
+    @cached_property
+    def batches(self) -> JobBatches:
+        """The batches that jobs' calls wait for. Only the jobs that are bought at patient prices need them."""
+        from shared.batches.gathering import Gathering  # noqa: PLC0415
+        from shared.batches.job_lines import JobBatches  # noqa: PLC0415
+
+        settings = self.settings
+        gathering = Gathering(self.table, self.queues, self.schedule, settings.batches_queue, settings.batch_window_s)
+        container, queue = settings.results_container, settings.jobs_queue
+        return JobBatches(self.table, self.blobs, self.queues, self.outputs, gathering, container, queue)
+
+    @cached_property
+    def batch_worker(self) -> BatchWorker:
+        """Sends batches to their providers, and reads their answers."""
+        from shared.batches.batch_worker import BatchWorker  # noqa: PLC0415
+        from shared.batches.parts import BatchParts  # noqa: PLC0415
+
+        parts = self.settings, self.table, self.blobs, self.queues, self.schedule, self.connections, self.client
+        return BatchWorker(BatchParts(*parts, self.customer_records, self.drain))
 
     @cached_property
     def submissions(self) -> Submissions:

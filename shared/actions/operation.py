@@ -33,7 +33,7 @@ class JsonOperation(Operation):
     applied to later operations of the same endpoint and model at once. A `strict` one stays as it is.
     """
 
-    __slots__ = ("_capabilities", "_droppable", "_is_final", "_key", "_strict", "adapted", "body")
+    __slots__ = ("_capabilities", "_droppable", "_is_final", "_key", "_strict", "adapted", "body", "name")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class JsonOperation(Operation):
         strict: bool = False,
     ) -> None:
         endpoint = connection.endpoint
-        self.body = {"model": endpoint.model_in_body(model), **body}
+        self.name, self.body = name, {"model": endpoint.model_in_body(model), **body}
         self.adapted: list[str] = []
         """How the parameters were changed, in words."""
         self._capabilities, self._droppable, self._is_final, self._strict = capabilities, droppable, is_final, strict

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -61,6 +61,8 @@ class Attempt:
     """What it reserves of the customer's budgets."""
     lease_lost: LeaseLost | None = None
     """Set once another worker has the job: nothing more may be spent on it here."""
+    read_lines: Collection[str] = ()
+    """The keys of its lines (see `jobs.lines`) whose answers its calls have got."""
     _stored: list[StepRecord] | None = None
     _unsaved: list[tuple[StepRecord, Sequence[Call]]] = field(default_factory=list)
     """Steps that are not stored yet. One that can't be stored goes along with the next write."""
@@ -105,11 +107,7 @@ class Attempt:
             return self._stored
 
     async def save_step(self, step: StepRecord, calls: Sequence[Call]) -> None:
-        """
-        Store a step, together with those that wait to be stored: many end side by side.
-
-        Raises LeaseLost, StorageUnavailable.
-        """
+        """Store a step, together with those that wait to be stored. Raises LeaseLost, StorageUnavailable."""
         self._unsaved.append((step, calls))
         async with self._writing:
             while any(step is unsaved for unsaved, _ in self._unsaved):
@@ -123,12 +121,7 @@ class Attempt:
             await self._write(self.ledger.renew)
 
     async def release(self, because: RetryLater) -> None:
-        """
-        Give the job up, to be run again. Raises as `save_step`.
-
-        A wait is no failed attempt, unless Storage kept nothing of what this attempt has called: that may be paid for
-        at each attempt, so the ledger counts it.
-        """
+        """Give the job up, to be run again: it has failed if Storage kept none of its calls. Raises as `save_step`."""
         async with self._writing:
             await self._write_all(room=0)
             await self._write(
@@ -142,6 +135,13 @@ class Attempt:
                 ),
                 usage=len(self.usage),
             )
+            self._ended = True
+
+    async def end_with(self, write: Callable[[Lease], Awaitable[None]]) -> None:
+        """End it by a write of the job's row that also changes a batch. Raises as `save_step`, and what that raises."""
+        async with self._writing:
+            await self._write_all(room=MAX_ADDED_ROWS)
+            await write(self.lease)
             self._ended = True
 
     async def complete(self, result_body: bytes, status: str, calls: Sequence[Call], at: datetime) -> None:
@@ -158,8 +158,7 @@ class Attempt:
         """
         Record what this attempt has consumed, after it has lost its lease. Raises StorageUnavailable.
 
-        The attempt that took over records, now or later, that this one crashed and may have been billed. The marker
-        that is written last supersedes that (see `billing.usage_records`).
+        The marker that is written last supersedes the placeholder of the attempt that took over.
         """
         write = self._unconfirmed
         usage = next((row for row in write.rows if row.key.startswith("u_")), None) if write else None

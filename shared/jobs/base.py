@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from shared.errors import RetryLater
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
     from shared.billing.budgets import Budgets
     from shared.billing.closing import Closing
     from shared.billing.customer_records import CustomerRecords
     from shared.billing.price_books import PriceBooks
+    from shared.connections.connection import Connection
     from shared.connections.resolver import Connections
     from shared.jobs.admission import Limiter
+    from shared.jobs.attempt import Attempt
     from shared.jobs.drain import Drain
     from shared.jobs.inputs import Inputs
     from shared.jobs.job_prices import JobPrices
     from shared.jobs.job_updates import JobUpdates
     from shared.jobs.ledger import Ledger
+    from shared.jobs.lines import Line, LineRecord
     from shared.jobs.outputs import Outputs
     from shared.jobs.queries import JobQueries
     from shared.jobs.schedule import Schedule
@@ -26,6 +33,31 @@ if TYPE_CHECKING:
     from shared.upstream.capabilities import Capabilities
     from shared.upstream.circuit_breaker import Breakers
     from shared.upstream.client import UpstreamClient
+
+
+class BatchWait(RetryLater):
+    """A job's calls wait for a batch of its provider, which continues the job. `wait` ends the attempt."""
+
+    def __init__(self, message: str, wait: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(message, 0)
+        self.wait = wait
+
+
+class Batches(Protocol):
+    """The batches that jobs' calls wait for."""
+
+    def check(self, connection: Connection, operation: str) -> None:
+        """Raise InvalidJob if a connection's provider does not run an operation in batches."""
+
+    async def lines(self, attempt: Attempt) -> Mapping[str, LineRecord]:
+        """Return the lines that the attempt's job has, by their keys. Raises StorageUnavailable."""
+
+    async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str]) -> None:
+        """
+        End an attempt: its job waits for the batches that these `lines` join, and for `pending` ones.
+
+        Raises LeaseLost, StorageUnavailable.
+        """
 
 
 class JobServices(Protocol):
@@ -58,6 +90,10 @@ class JobServices(Protocol):
     @property
     def submissions(self) -> Submissions:
         """Puts jobs on record that have no attempt yet."""
+
+    @property
+    def batches(self) -> Batches:
+        """The batches that jobs' calls wait for."""
 
     @property
     def budgets(self) -> Budgets:

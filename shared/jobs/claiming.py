@@ -17,10 +17,9 @@ from shared.errors import JobError, RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.envelope import QueuedJob
-from shared.jobs.executor import DecodedJob, Work
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.lease import Lease, first_lease
-from shared.jobs.message import Delivery
+from shared.jobs.message import DecodedJob, Delivery, Work
 from shared.jobs.records import FinishedJob
 
 if TYPE_CHECKING:

@@ -9,66 +9,43 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NoReturn
 
 import msgspec
 
-from shared.actions.base import WITHOUT_CONNECTION, Action, Completed, Deferred, Outcome, failed
+from shared.actions.base import WITHOUT_CONNECTION, Completed, Deferred, Outcome, failed
 from shared.billing.usage import Call, as_lost
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.job import Job
+from shared.contract.processing import PATIENT
 from shared.contract.result import Result, encode_result
 from shared.errors import (
     CustomerSuspended,
     DeadlinePassed,
     InternalError,
     JobCancelled,
-    JobError,
     LeaseLost,
     RetryLater,
     StorageUnavailable,
 )
 from shared.event_names import JOB_FINISHED, NAMESPACE, USAGE_NOT_RECORDED
 from shared.jobs.attempt import Attempt
-from shared.jobs.base import JobServices
+from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.context import ActionContext
 from shared.jobs.crash_log import CRASHED, log_crash, log_text
 from shared.jobs.lease import Lease
+from shared.jobs.message import DecodedJob, Work
 from shared.jobs.outcomes import deferred, given_up, is_key_rejected, outcome_of, result_of
 from shared.jobs.steps import Steps
-
-if TYPE_CHECKING:
-    from shared.billing.closing import Closing
 
 MAX_FAILED_ATTEMPTS = 5
 """Failed attempts after which a job is given up."""
 
 log = logging.getLogger(NAMESPACE)
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedJob:
-    """What a job asks for: its action, and its decoded input."""
-
-    action: Action
-    request: Any
-    memory: object = None
-    """What the input takes of the worker's memory, as long as this object is referred to."""
-
-
-Work = DecodedJob | JobError | RetryLater | None
-"""An error instead of work is what a job ends with, or waits for; None gives the job up."""
-
-
-class _ClosingContext(NamedTuple):
-    """See `actions.statement`."""
-
-    customer: str
-    closing: Closing
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +74,10 @@ class Executor:
             async with attempt:
                 attempt.usage.pricing = await self.services.job_prices.read(job.customer)
                 outcome, connection = await self._outcome_without_run(attempt, steps, work), None
-                if outcome is None and job.action in WITHOUT_CONNECTION:
-                    outcome = await self._close_month(attempt, work)
+                if outcome is None and isinstance(work, DecodedJob) and job.action in WITHOUT_CONNECTION:
+                    from shared.jobs.month_closing import close_month  # noqa: PLC0415  # once a month
+
+                    outcome = await close_month(self.services, attempt, work)
                 while outcome is None and isinstance(work, DecodedJob):
                     context = None
                     try:
@@ -127,19 +106,10 @@ class Executor:
         is_given_up, in_time = work is None or lease.failed_attempts >= MAX_FAILED_ATTEMPTS, attempt.time.allows()
         if is_given_up and (in_time or lease.failed_attempts or lease.reason):
             return given_up(lease)
-        if not in_time:
+        if not in_time and not lease.lines:  # else its batch may have ended in time
             message = f"The job's deadline of {attempt.job.options.lasts_s:g} s passed before an attempt could start."
             return failed(DeadlinePassed(message))
         return outcome_of(work, attempt) if isinstance(work, Exception) else None
-
-    async def _close_month(self, attempt: Attempt, work: Work) -> Outcome:
-        assert isinstance(work, DecodedJob)  # noqa: S101  # else there is an outcome
-        context: Any = _ClosingContext(attempt.job.customer, self.services.closing)
-        try:
-            async with self.services.drain.call():  # a stop ends it at once: it continues like one whose worker died
-                return await work.action.run(work.request, context)
-        except Exception as exc:  # noqa: BLE001  # see `execute`
-            return outcome_of(exc, attempt)
 
     async def _open_context(
         self, attempt: Attempt, steps: Steps, work: DecodedJob, connection: Connection | None
@@ -147,7 +117,7 @@ class Executor:
         job, record = attempt.job, None
         if connection is None:
             record = await self.services.customer_records.recent(job.customer)
-            if record.state == "suspended":
+            if record.state == "suspended" and not attempt.lease.lines:  # what is at the provider is still read
                 raise CustomerSuspended(f"Customer {job.customer} is suspended, so its jobs are not run.")
             connection = attempt.connection or await self.services.connections.resolve(job.customer, job.connection)
         connection.check_options(job.options)
@@ -161,6 +131,11 @@ class Executor:
 
             await reserve(self.services, attempt, connection, work.request, record.budgets)
         limit = attempt.budgets.output_limit if attempt.budgets else None
+        if job.options.processing in PATIENT:
+            from shared.jobs.batch_context import open_batch_context  # noqa: PLC0415  # few jobs can wait
+
+            is_suspended = record is not None and record.state == "suspended"
+            return await open_batch_context(self.services, attempt, steps, connection, limit, is_suspended=is_suspended)
         return ActionContext(self.services, attempt, steps, connection, limit)
 
     async def _with_new_key(self, context: ActionContext, outcome: Outcome) -> tuple[Connection | None, Outcome | None]:
@@ -177,6 +152,8 @@ class Executor:
     async def _finish(self, attempt: Attempt, steps: Steps, outcome: Outcome) -> bytes:
         """Release the job or end it with its outcome. Raises as `execute`."""
         if isinstance(outcome, Deferred):
+            if isinstance(outcome.reason, BatchWait):
+                await self._wait_for_batch(attempt, outcome.reason)
             if attempt.time.allows(outcome.reason.delay_s - outcome.reason.stops_clock_s):
                 await attempt.release(outcome.reason)
                 raise outcome.reason
@@ -191,8 +168,21 @@ class Executor:
             result = result_of(attempt, failed(InternalError(CRASHED)), now())
             return await self._end(attempt, result, encode_result(result), ())
 
+    async def _wait_for_batch(self, attempt: Attempt, wait: BatchWait) -> NoReturn:
+        try:
+            await wait.wait()
+        except StorageUnavailable as exc:
+            await attempt.release(exc)
+            raise
+        raise wait
+
     async def _close(self, attempt: Attempt, steps: Steps, outcome: Completed) -> bytes:
         """Save the result, and end the job with it."""
+        if attempt.lease.lines:
+            from shared.jobs.batch_context import unread_calls  # noqa: PLC0415
+
+            unread = await attempt.with_retries(partial(unread_calls, self.services, attempt))
+            outcome = replace(outcome, calls=[*outcome.calls, *unread])
         calls = outcome.calls
         await attempt.stored_steps()  # an earlier attempt may have been billed, even if this one made no call
         self._note_breaker(attempt)

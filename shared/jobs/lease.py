@@ -59,6 +59,8 @@ class Lease:
     """What an attempt whose worker died had reserved of budgets (see billing.job_budgets)."""
     budget_wait_s: float = 0
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
+    lines: str = ""
+    """Its lines in batches of its provider (see `jobs.lines`)."""
     began: float = field(default_factory=time.perf_counter, compare=False)
     """When this attempt's claim began, on `time.perf_counter()`'s clock."""
     incarnation: str = ""
@@ -98,6 +100,7 @@ def next_lease(row: Row, at: datetime) -> Lease:
         reservation=values.get("reservation", ""),
         budget_wait_s=_budget_wait_s(values, at),
         incarnation=values.get("incarnation", ""),
+        lines=values.get("lines", ""),
     )
     if not is_worker_dead(values["state"], values.get("lease_until"), at):
         return lease
@@ -132,6 +135,19 @@ def lease_values(lease: Lease, at: datetime, seconds: float) -> dict[str, Any]:
         "version": VERSION,
         "started_at": lease.started_at,
         **renewal(at, seconds),
+    }
+
+
+def waiting_values(lease: Lease, unrecoverable: Usage) -> dict[str, Any]:
+    """Return the columns of a job's row whose attempt has got as far as it can for now."""
+    return {
+        "state": "waiting",
+        "retries": lease.retries,
+        "failed_attempts": lease.failed_attempts,
+        "budget_wait_s": int(lease.budget_wait_s),
+        "reason": "",
+        "reason_code": "",
+        "unrecoverable_usage": msgspec.json.encode(unrecoverable).decode(),
     }
 
 

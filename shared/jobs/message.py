@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import UNSET
 
+from shared.actions.base import Action
 from shared.clock import now, rfc3339
 from shared.contract.error_codec import error_body
 from shared.contract.job import MAX_DEADLINE_S, Job, salvage
 from shared.contract.processing import DEFAULT_DEADLINES_S
 from shared.contract.result import Result
-from shared.errors import JobError
+from shared.errors import JobError, RetryLater
 from shared.jobs.envelope import QueuedJob
 
 
@@ -27,6 +29,20 @@ class Delivery:
     """The job has been in the queue before."""
     traceparent: str | None = None
     """The trace of the request that submitted the job, or of its first attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedJob:
+    """What a job asks for: its action, and its decoded input."""
+
+    action: Action
+    request: Any
+    memory: object = None
+    """What the input takes of the worker's memory, as long as this object is referred to."""
+
+
+Work = DecodedJob | JobError | RetryLater | None
+"""An error instead of work is what a job ends with, or waits for; None gives the job up."""
 
 
 def restore_envelope(job: QueuedJob, delivery: Delivery) -> tuple[QueuedJob, Delivery]:

@@ -2,8 +2,9 @@
 What the jobs table holds about a job: its row, and its entry in the order of time. Pure.
 
 `j_{job_id}` is a job, `s_{job_id}~{step}` a step of it (see step_rows), `u_{day}_{job_id}_{incarnation}_{call}` a
-usage record (see billing.usage_records), `t_{time}_{job_id}` its entry in the order of time; all in the customer's
-partition. A job that waits for long also has an entry in the schedule (see schedule).
+usage record (see billing.usage_records), `t_{time}_{job_id}` its entry in the order of time, `l_{batch}_{number}` a
+line of it (see lines); all in the customer's partition. A job that waits for long also has an entry in the schedule
+(see schedule).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NO_WAKEUP: dict[str, Any] = {"waits": "", "wakeup": b""}
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
     *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup", "marker"),
-    *("budget_wait_s", "version"),
+    *("budget_wait_s", "version", "lines"),
     *_CALLBACK_COLUMNS,
 )
 
@@ -69,6 +70,8 @@ class JobRecord:
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
     version: int = 0
     """Of the worker that last claimed or submitted it (see `jobs.versions`)."""
+    lines: str = ""
+    """Its lines in batches of its provider (see `jobs.lines`)."""
     callback_url: str = ""
     """Where the job has its result posted to; empty: nowhere."""
     callback_status: Literal["", "waiting", "delivered", "failed"] = ""

@@ -21,12 +21,17 @@ from zlib import crc32
 from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.event_names import JOBS_WOKEN, NAMESPACE
+from shared.jobs.batch_message import batch_key, encode_batch_message
 from shared.jobs.records import State, job_id_of, job_key
 from shared.storage.base import MAX_HIDDEN_S, Queues, Row, RowChanged, RowExists, Table
 from shared.storage.bulk import delete_rows, gather_limited
 
 PARTITIONS = tuple(f"~schedule-{number}" for number in range(4))
 """No customer's id begins so. All entries of a customer are in one partition."""
+BATCHES = "~batches"
+"""The partition of the entries of batches: a worker of a version without batches leaves it alone."""
+BATCH_AGAIN = timedelta(minutes=5)
+"""After a message that has a batch looked at, another one is sent unless that has happened."""
 SEND_S = 45.0
 """Seconds for which one run sends what is due; the next run, a minute later, continues."""
 _MILLISECOND = timedelta(milliseconds=1)
@@ -48,6 +53,7 @@ class Schedule:
     queues: Queues
     jobs_queue: str
     callbacks_queue: str
+    batches_queue: str
 
     async def send(self, customer: str, job_id: str, message: bytes, *, delay_s: float, waits: Waiting = "job") -> None:
         """Send the message that continues the job after `delay_s`: hidden until then, or by the schedule."""
@@ -93,6 +99,10 @@ class Schedule:
         if now() >= due_at:  # Storage was slow, and the entry may have been taken already
             await self.wake(customer, job_id)
 
+    async def add_batch(self, customer: str, batch_id: str, due_at: datetime) -> None:
+        """Have a batch of jobs be looked at when it is due, unless its row then says a later time."""
+        await _add_entry(self.table, BATCHES, customer, batch_id, due_at)
+
     async def wake(self, customer: str, job_id: str, *, due_by: datetime | None = None) -> bool:
         """
         Send the message of what waits in the schedule of a job; with `due_by`, only if it is due by then.
@@ -110,7 +120,8 @@ class Schedule:
     async def send_due(self, at: datetime | None = None, *, seconds: float = SEND_S) -> None:
         """Send the messages of the jobs that are due, the earliest of each partition first."""
         at, deadline = at or now(), time.monotonic() + seconds
-        await gather_limited(self._send_due(partition, at, deadline) for partition in PARTITIONS)
+        partitions = (*PARTITIONS, BATCHES)
+        await gather_limited(self._send_due(partition, at, deadline) for partition in partitions)
 
     async def wake_overdue(self, customer: str, before: datetime, after: str = "") -> str:
         """
@@ -128,14 +139,31 @@ class Schedule:
         after = ""
         while time.monotonic() < deadline:
             page = await self.table.page(partition, "", _key(at + _MILLISECOND), after=after)
-            jobs = [(row.values["customer"], row.values["job_id"]) for row in page.rows]
-            woken = await gather_limited(self._try_to_wake(customer, job_id, at) for customer, job_id in jobs)
+            woken = await gather_limited(self._try_to_wake_entry(row, at) for row in page.rows)
             _log_woken(woken, "due")
             done = [row for row, sent in zip(page.rows, woken, strict=True) if sent is not None]
             await delete_rows(self.table, [Row(row.partition, row.key, {}) for row in done])
             after = page.after
             if not after:
                 return
+
+    async def _try_to_wake_entry(self, row: Row, due_by: datetime) -> bool | None:
+        """Wake what an entry names. None if Storage failed, so that one does not hold up the others."""
+        customer, name = row.values["customer"], row.values["job_id"]
+        if row.partition != BATCHES:
+            return await self._try_to_wake(customer, name, due_by)
+        try:
+            return await self._wake_batch(customer, name, due_by)
+        except StorageUnavailable:
+            return None
+
+    async def _wake_batch(self, customer: str, batch_id: str, due_by: datetime) -> bool:
+        row = await self.table.read(customer, batch_key(batch_id))
+        if row is None or row.values["state"] == "done" or row.values["due_at"] > due_by:
+            return False
+        await self.add_batch(customer, batch_id, now() + BATCH_AGAIN)  # if the message gets lost
+        await self.queues.send(self.batches_queue, encode_batch_message(customer, batch_id))
+        return True
 
     def _queue(self, waits: Waiting) -> str:
         return self.jobs_queue if waits == "job" else self.callbacks_queue
@@ -150,20 +178,29 @@ class Schedule:
 
 async def add_entry(table: Table, customer: str, job_id: str, due_at: datetime) -> None:
     """Have what waits in the job's row be sent when it is due. Raises StorageUnavailable."""
-    values = {"customer": customer, "job_id": job_id}
-    with suppress(RowExists):
-        await table.insert(Row(_partition(customer), f"{_key(due_at)}_{customer}_{job_id}", values))
+    await _add_entry(table, _partition(customer), customer, job_id, due_at)
 
 
 async def erase_entries(table: Table, customer: str) -> int:
     """Delete the customer's entries; return how many there were. Raises StorageUnavailable."""
+    partitions = _partition(customer), BATCHES
+    return sum([await _erase_entries(table, partition, customer) for partition in partitions])
+
+
+async def _erase_entries(table: Table, partition: str, customer: str) -> int:
     deleted, after = 0, ""
     while True:
-        page = await table.page(_partition(customer), "", "~", where={"customer eq": customer}, columns=(), after=after)
+        page = await table.page(partition, "", "~", where={"customer eq": customer}, columns=(), after=after)
         deleted += await delete_rows(table, [Row(row.partition, row.key, {}) for row in page.rows])
         after = page.after
         if not after:
             return deleted
+
+
+async def _add_entry(table: Table, partition: str, customer: str, name: str, due_at: datetime) -> None:
+    values = {"customer": customer, "job_id": name}
+    with suppress(RowExists):
+        await table.insert(Row(partition, f"{_key(due_at)}_{customer}_{name}", values))
 
 
 def _partition(customer: str) -> str:

@@ -31,13 +31,13 @@ from shared.errors import (
     Throttled,
 )
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, NAMESPACE
-from shared.jobs.base import JobServices
+from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.claiming import claim
 from shared.jobs.crash_log import CRASHED, drop_frames, log_crash, log_text
 from shared.jobs.envelope import QueuedJob, check_marker, decode_queued_job
-from shared.jobs.executor import MAX_FAILED_ATTEMPTS, DecodedJob, Executor
+from shared.jobs.executor import MAX_FAILED_ATTEMPTS, Executor
 from shared.jobs.fingerprint import fingerprint
-from shared.jobs.message import Delivery, clock_start, deadline_of, log_name, rejected, restore_envelope
+from shared.jobs.message import DecodedJob, Delivery, clock_start, deadline_of, log_name, rejected, restore_envelope
 from shared.jobs.records import FinishedJob, may_continue
 from shared.jobs.unreadable import is_left
 from shared.storage.base import MAX_HIDDEN_S
@@ -125,7 +125,8 @@ class Worker:
         if (job is None or isinstance(exc, InvalidJob)) and await is_left(exc, delivery, queue, self.services):
             return None
         if isinstance(exc, RetryLater) and job is not None:
-            await self._requeue(job, delivery, queue, exc)
+            if not isinstance(exc, BatchWait):
+                await self._requeue(job, delivery, queue, exc)
             return None
         if isinstance(exc, LeaseLost):
             log.warning("%s %s", LEASE_LOST, log_name(job, delivery))

@@ -198,7 +198,7 @@ def test_the_host_looks_into_no_message():
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     triggers = [call for call in calls if ast.unparse(call.func) == "app.queue_trigger"]
 
-    assert 4 == len(triggers)
+    assert 6 == len(triggers)
     for trigger in triggers:
         assert {"data_type": "BINARY"}.items() <= {
             each.arg: ast.unparse(each.value) for each in trigger.keywords

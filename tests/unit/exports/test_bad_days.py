@@ -347,7 +347,7 @@ async def test_the_sweep_finds_an_outbox_that_nobody_announces(monkeypatch: pyte
     assert (0, 0) == (harness.systems["lago"].sum(), len(harness.posts))
 
     settings = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
-    schedule = Schedule(harness.table, harness.queues, "jobs", "callbacks")
+    schedule = Schedule(harness.table, harness.queues, "jobs", "callbacks", "batches")
     assert "complete" == await Sweep(harness.table, MemoryBlobs(), settings, schedule).run(harness.time)
     await harness.run()
     assert (7 * has_usage, not has_usage) == (harness.systems["lago"].sum(), len(harness.posts))

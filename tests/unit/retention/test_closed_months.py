@@ -48,7 +48,7 @@ async def storage() -> tuple[MemoryTable, MemoryBlobs]:
 
 async def sweep(table: MemoryTable, blobs: MemoryBlobs, at: datetime, **values: str) -> Sweep:
     """Run a sweep at that time."""
-    schedule = Schedule(table, MemoryQueues(), "jobs", "callbacks")
+    schedule = Schedule(table, MemoryQueues(), "jobs", "callbacks", "batches")
     swept = Sweep(table, blobs, read_settings(BASE | values), schedule)
     assert "complete" == await swept.run(at)
     return swept

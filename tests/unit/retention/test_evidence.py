@@ -92,7 +92,7 @@ async def test_a_sweep_removes_them_with_closed_months():
         del table.rows["contoso", "x_2026-11-1"]
         before = keys(table, "contoso")
         settings = read_settings({"JobStorage": "UseDevelopmentStorage=true", "RETAIN_STATEMENTS_YEARS": years})
-        schedule = Schedule(table, MemoryQueues(), "jobs", "callbacks")
+        schedule = Schedule(table, MemoryQueues(), "jobs", "callbacks", "batches")
         await Sweep(table, blobs, settings, schedule).run(now() + timedelta(days=366 * 12))
 
         assert (before if years == "0" else {"n_00000001"}) == keys(table, "contoso")

@@ -74,7 +74,12 @@ class Data:
 
     def sweep(self, **values: str) -> Sweep:
         """Return a sweep of it."""
-        return Sweep(self.table, self.blobs, settings(**values), Schedule(self.table, self.queues, "jobs", "callbacks"))
+        return Sweep(
+            self.table,
+            self.blobs,
+            settings(**values),
+            Schedule(self.table, self.queues, "jobs", "callbacks", "batches"),
+        )
 
     @property
     def left(self) -> list[str]:

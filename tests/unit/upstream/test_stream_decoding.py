@@ -73,7 +73,9 @@ def test_gzip_may_be_many_files():
 
 
 @pytest.mark.parametrize(
-    "broken", [gzip.compress(b"x" * 999)[:-9], b"\xff" * 50, gzip.compress(b"abc")[:20] + b"\xff" * 9]
+    "broken",
+    [gzip.compress(b"x" * 999)[:-9], b"\xff" * 50, gzip.compress(b"abc")[:20] + b"\xff" * 9],
+    ids=["cut", "no gzip", "wrong end"],
 )
 def test_a_broken_body_is_not_decoded(broken: bytes):
     """What is missing at the end is missed, as the lines there are paid for."""

@@ -133,7 +133,7 @@ class CallbackCase:
 async def case(client: UpstreamClient, receiver: Receiver) -> CallbackCase:
     """The case of one test."""
     table, queues, store = MemoryTable(), MemoryQueues(), Store()
-    schedule = Schedule(table, queues, "jobs", "callbacks")
+    schedule = Schedule(table, queues, "jobs", "callbacks", "batches")
     values = {"state": "done", "attempt": 1, "fingerprint": "h", "submitted_at": SUBMITTED, "result_body": RESULT}
     await table.insert(Row("acme", job_key("order.1"), values | {"callback_url": receiver.url}))
     return CallbackCase(

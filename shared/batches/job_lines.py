@@ -1,0 +1,182 @@
+"""What jobs have to do with batches: they read their lines' answers, and wait for more. See `jobs.base.Batches`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from shared.batches.eligibility import refusal
+from shared.batches.gathering import MAX_JOIN_LINES, Gathering, Join
+from shared.batches.records import HARVESTED, Group, read_batch
+from shared.clock import now
+from shared.connections.connection import Connection
+from shared.errors import InvalidJob, LeaseLost
+from shared.jobs.attempt import Attempt
+from shared.jobs.batch_message import batch_key
+from shared.jobs.lease import Lease, renewal, waiting_values
+from shared.jobs.lines import (
+    MAX_INLINE_BYTES,
+    MISSING,
+    Answer,
+    Line,
+    LineRange,
+    LineRecord,
+    answer_blob,
+    body_blob,
+    line_key,
+    line_number,
+    line_row,
+    read_answer,
+    read_ranges,
+    with_range,
+)
+from shared.jobs.message import deadline_of
+from shared.jobs.outputs import Outputs
+from shared.jobs.records import job_key
+from shared.storage.base import Blobs, Queues, Row, RowChanged, Table
+
+CANCEL_BEFORE = timedelta(minutes=20)
+"""Before a job's deadline: to cancel a batch takes up to ten minutes, and then its answers are to be read."""
+BUY_BEFORE = timedelta(minutes=15)
+"""Before that, for a job whose calls are then bought at list price."""
+_LINE_BYTES = 120
+"""What a line of the file has beside its body."""
+_COLUMNS = ("job_id", "key", "digest", "status", "request_id", "error_code", "error", "answer", "in_blob")
+_MAX_ANSWER = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JobBatches:
+    """Lines of all customers' jobs."""
+
+    table: Table
+    blobs: Blobs
+    queues: Queues
+    outputs: Outputs
+    gathering: Gathering
+    container: str
+    jobs_queue: str
+
+    def check(self, connection: Connection, operation: str) -> None:
+        """See `jobs.base.Batches`."""
+        if reason := refusal(connection, operation):
+            raise InvalidJob(f"`options.processing` must be standard: {reason}")
+
+    async def lines(self, attempt: Attempt) -> Mapping[str, LineRecord]:
+        """See `jobs.base.Batches`."""
+        customer, ranges = attempt.job.customer, read_ranges(attempt.lease.lines)
+        rows = [row for each in ranges for row in await self._rows(customer, each)]
+        unanswered = {_batch_of(row) for row in rows if row.values.get("status") is None}
+        ended = {batch for batch in unanswered if await self._is_harvested(customer, batch)}
+        if ended:  # maybe since they were read
+            rows = [row for each in ranges for row in await self._rows(customer, each)]
+        records = [await self._record(customer, row, has_ended=_batch_of(row) in ended) for row in rows]
+        return {record.key: record for record in records}
+
+    async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str]) -> None:
+        """See `jobs.base.Batches`."""
+        message = await self.outputs.message_of(attempt.job, submitted_at=attempt.time.submitted_at, traceparent=None)
+        await self._write_bodies(attempt, lines)
+        joined = set(pending)
+        await attempt.end_with(partial(self._wait, attempt, list(_parts(lines)), message, joined))
+        # One that had other lines of it may have ended while the job's row did not say that it waits.
+        for batch in joined:
+            if await self._is_harvested(attempt.job.customer, batch):
+                await self.queues.send(self.jobs_queue, message)
+                return
+
+    async def _wait(
+        self, attempt: Attempt, parts: Sequence[Sequence[Line]], message: bytes, joined: set[str], lease: Lease
+    ) -> None:
+        for part in parts[:-1]:
+            lease = await self._join(attempt, part, message, lease, renewal(now(), attempt.ledger.lease_s))
+            joined |= {each.batch for each in read_ranges(lease.lines)[-1:]}
+        values = waiting_values(lease, attempt.usage.unrecoverable)
+        if parts:
+            await self._join(attempt, parts[-1], message, lease, values)
+            return
+        try:
+            await self.table.merge(Row(lease.customer, job_key(lease.job_id), values, lease.etag))
+        except RowChanged:
+            raise LeaseLost(f"The lease on job {lease.job_id} was lost.") from None
+
+    async def _join(
+        self, attempt: Attempt, lines: Sequence[Line], message: bytes, lease: Lease, values: Mapping[str, Any]
+    ) -> Lease:
+        """Have lines join a batch, with new values in the job's row. Return the lease as it then is."""
+        job, connection = attempt.job, attempt.connection
+        assert connection is not None  # noqa: S101  # its context has one
+        model = connection.batch_model or connection.endpoint.model_in_body(attempt.usage.model or "")
+        group = Group(job.customer, connection.name, model, lines[0].operation)
+        earlier = {each.batch for each in read_ranges(lease.lines)}
+
+        def rows(batch: str, first: int) -> list[Row]:
+            column = with_range(lease.lines, LineRange(batch, first, len(lines)))
+            job_row = Row(lease.customer, job_key(lease.job_id), {**values, "lines": column}, lease.etag)
+            own = [line_row(job.customer, job.id, batch, first + n, line) for n, line in enumerate(lines)]
+            if batch not in earlier:
+                own[0] = line_row(job.customer, job.id, batch, first, lines[0], message=message)
+            return [job_row, *own]
+
+        deadline = deadline_of(job, lease.submitted_at)
+        size = sum(len(line.body) + _LINE_BYTES for line in lines)
+        margin = CANCEL_BEFORE + (BUY_BEFORE if job.options.processing == "cheapest" else timedelta())
+        join = Join(rows, len(lines), size, deadline, deadline - margin)
+        batch, first, etag = await self.gathering.join(group, join)
+        column = with_range(lease.lines, LineRange(batch, first, len(lines)))
+        if not etag:
+            row = await self.table.read(lease.customer, job_key(lease.job_id))
+            if row is None or row.values["owner"] != lease.owner:
+                raise LeaseLost(f"The lease on job {lease.job_id} was lost.")
+            etag = row.etag
+        return replace(lease, etag=etag, lines=column)
+
+    async def _write_bodies(self, attempt: Attempt, lines: Sequence[Line]) -> None:
+        for line in lines:
+            if len(line.body) > MAX_INLINE_BYTES:
+                name = body_blob(attempt.job.customer, attempt.job.id, line.digest)
+                write = partial(self.blobs.write, self.container, name, line.body, "application/json")
+                await attempt.with_retries(write)
+
+    async def _rows(self, customer: str, lines: LineRange) -> list[Row]:
+        first, last = line_key(lines.batch, lines.first), line_key(lines.batch, lines.first + lines.number)
+        rows, after = list[Row](), ""
+        while True:
+            page = await self.table.page(customer, first, last, columns=_COLUMNS, after=after)
+            rows += page.rows
+            after = page.after
+            if not after:
+                return rows
+
+    async def _is_harvested(self, customer: str, batch: str) -> bool:
+        row = await self.table.read(customer, batch_key(batch))
+        return row is None or read_batch(row).state in HARVESTED
+
+    async def _record(self, customer: str, row: Row, *, has_ended: bool) -> LineRecord:
+        values, batch, number, body = row.values, _batch_of(row), line_number(row.key), b""
+        if values.get("in_blob"):
+            name = answer_blob(customer, values["job_id"], batch, number)
+            body = await self.blobs.read(self.container, name, _MAX_ANSWER) or b""
+        answer = read_answer(values, body)
+        if answer is None and has_ended:
+            answer = Answer(error_code=MISSING)
+        return LineRecord(batch, number, values["key"], values["digest"], answer)
+
+
+def _batch_of(row: Row) -> str:
+    return row.key[len("l_") :].rpartition("_")[0]
+
+
+def _parts(lines: Iterable[Line]) -> Iterable[Sequence[Line]]:
+    """Divide lines into what one transaction takes, each for one operation."""
+    part: list[Line] = []
+    for line in sorted(lines, key=lambda each: each.operation):
+        if part and (len(part) == MAX_JOIN_LINES or part[0].operation != line.operation):
+            yield part
+            part = []
+        part.append(line)
+    if part:
+        yield part

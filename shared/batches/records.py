@@ -1,0 +1,155 @@
+"""
+What the jobs table holds of batches, all in the customer's partition. Pure.
+
+`b_{batch}` is a batch, `g_{group}` names those of a group that lines may still join, `l_{batch}_{number}` is a line
+(see jobs.lines). A batch's id begins with the time at which it was opened, so that they are in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from shared.ids import new_id
+from shared.jobs.batch_message import batch_key
+from shared.jobs.versions import VERSION, check_version
+from shared.storage.base import Row
+
+State = Literal["gathering", "sending", "waiting", "harvesting", "waking", "done"]
+"""
+`gathering`: lines may join. `sending`: its file is uploaded, and the batch created. `waiting`: it is at the provider.
+`harvesting`: answers are read. `waking`: all that will come has been read, and its jobs continue. `done`: they do.
+"""
+HARVESTED: frozenset[State] = frozenset({"waking", "done"})
+MAX_LINES = 10_000
+MAX_BYTES = 50_000_000
+DEADLINE_SPREAD = timedelta(hours=1)
+"""By which the deadlines of a batch's jobs may differ from the first one's."""
+LEASE_S = 180.0
+"""Longer than any request to the provider that changes something."""
+MAX_ERROR_LENGTH = 500
+
+
+class Group(NamedTuple):
+    """What lines have in common that may be in one batch."""
+
+    customer: str
+    connection: str
+    model: str
+    """As it stands in the lines."""
+    operation: str
+
+    @property
+    def key(self) -> str:
+        """The key of the row that names its open batches."""
+        names = "\0".join(self)
+        return f"g_{hashlib.sha256(names.encode()).hexdigest()[:40]}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """A batch's row."""
+
+    customer: str
+    batch_id: str
+    etag: str
+    connection: str
+    model: str
+    operation: str
+    opened_at: datetime
+    first_deadline: datetime
+    """Of the job that opened it."""
+    cancel_at: datetime
+    """When it is cancelled, for the sake of the job that needs it first."""
+    due_at: datetime
+    """When it is looked at next."""
+    state: State = "gathering"
+    lines: int = 0
+    bytes: int = 0
+    """Of its file."""
+    owner: str = ""
+    lease_until: datetime | None = None
+    input_file_id: str = ""
+    create_begun: bool = False
+    """Whether a request that creates it was sent; whether it arrived may not be known."""
+    create_began_at: datetime | None = None
+    """When it was last sent."""
+    creates: int = 0
+    """How often it was sent."""
+    provider_id: str = ""
+    provider_status: str = ""
+    output_file_id: str = ""
+    error_file_id: str = ""
+    answered: int = 0
+    failed: int = 0
+    woken: int = 0
+    """Lines whose jobs have been continued."""
+    error_code: str = ""
+    error: str = ""
+    """Why the provider did not run it, or why the last try came to nothing."""
+    version: int = VERSION
+
+    @property
+    def group(self) -> Group:
+        """What its lines have in common."""
+        return Group(self.customer, self.connection, self.model, self.operation)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no line fits."""
+        return self.lines >= MAX_LINES or self.bytes >= MAX_BYTES
+
+    def gathers_until(self, window_s: float) -> datetime:
+        """Return when it is sent at the latest."""
+        return self.opened_at + timedelta(seconds=window_s)
+
+
+_COLUMNS = [each.name for each in fields(BatchRecord) if each.name not in {"customer", "batch_id", "etag"}]
+
+
+def new_batch_id(at: datetime) -> str:
+    """Return the id of a batch that is opened at a time."""
+    return f"{int(at.timestamp() * 1000):014}-{new_id()[:8]}"
+
+
+def batch_row(batch: BatchRecord) -> Row:
+    """Return a batch as a row."""
+    values = {name: value for name in _COLUMNS if (value := getattr(batch, name)) is not None}
+    return Row(batch.customer, batch_key(batch.batch_id), values, batch.etag)
+
+
+def read_batch(row: Row) -> BatchRecord:
+    """Return the batch in a row. Raises NewerVersion."""
+    check_version(row.values.get("version", 0), "batch's row")
+    values: dict[str, Any] = {name: row.values[name] for name in _COLUMNS if row.values.get(name) is not None}
+    return BatchRecord(row.partition, row.key.removeprefix("b_"), row.etag, **values)
+
+
+class OpenBatch(NamedTuple):
+    """A batch that its group's row names."""
+
+    batch_id: str
+    first_deadline: datetime
+
+
+MAX_OPEN = 8
+"""Batches that a group's row names. Each is for other deadlines; the oldest goes first."""
+
+
+def read_open(values: Mapping[str, Any]) -> list[OpenBatch]:
+    """Return the batches that a group's row names."""
+    return msgspec.json.decode(values.get("batches") or "[]", type=list[OpenBatch])
+
+
+def open_values(group: Group, batches: list[OpenBatch]) -> dict[str, Any]:
+    """Return the columns of a group's row."""
+    return {
+        "batches": msgspec.json.encode(batches[-MAX_OPEN:]).decode(),
+        "connection": group.connection,
+        "operation": group.operation,
+    }

@@ -1,0 +1,211 @@
+"""
+The context of a job whose calls wait for a batch of its provider. See `actions.base.Context`.
+
+A call that has a line with an answer gets it. Others ask for a line and raise BatchWait; the attempt ends when all
+parts of the action have got so far. When the batch has ended, the next attempt runs the action again: it makes the same
+calls in the same steps, so a line is known by the step and by the number of its call there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from shared.actions.base import Step
+from shared.actions.operation import JsonOperation, not_final
+from shared.billing.usage import UNANSWERED, Call, call_of_answer
+from shared.connections.connection import Connection
+from shared.contract.decoding import json_object
+from shared.errors import (
+    CustomerSuspended,
+    InvalidJob,
+    ProviderUnavailable,
+    RequestRejected,
+    UpstreamError,
+    UpstreamFacts,
+    UpstreamTimeout,
+)
+from shared.jobs.attempt import OUTCOME_STEP, Attempt
+from shared.jobs.base import BatchWait, JobServices
+from shared.jobs.context import ActionContext
+from shared.jobs.lines import MISSING, UNDONE, Answer, Line, LineRecord, digest
+from shared.jobs.steps import Steps
+from shared.upstream.error_mapping import map_error
+from shared.upstream.messages import Operation, Response
+from shared.upstream.retry import RetryState
+
+BATCHED = frozenset({"chat/completions", "completions", "embeddings"})
+"""The operations that providers run in batches."""
+MIN_LEFT_S = 1800.0
+"""Before its deadline, a job asks for no further lines: a batch would hardly end in time."""
+_OK = range(200, 300)
+_REFUSED = 400
+_step: ContextVar[str] = ContextVar("_step", default="")
+
+
+@dataclass(slots=True)
+class BatchContext(ActionContext):
+    """See above. `lines`: those that the job has, by their keys."""
+
+    lines: Mapping[str, LineRecord] = field(default_factory=dict)
+    is_suspended: bool = False
+    wait: Callable[[], Awaitable[None]] | None = None
+    """Ends the attempt until a batch has ended."""
+    wanted: list[Line] = field(default_factory=list)
+    """What calls of this attempt have asked for."""
+    read: set[str] = field(default_factory=set)
+    """The keys of the lines whose answers calls of this attempt have got."""
+    _calls: Counter[str] = field(default_factory=Counter)
+
+    def operation(
+        self,
+        name: str,
+        body: dict[str, Any],
+        *,
+        droppable: frozenset[str] = frozenset(),
+        is_final: Callable[[RequestRejected], bool] = not_final,
+    ) -> JsonOperation:
+        """See Context. A batch may have a deployment of its own."""
+        batch_model = self.connection.batch_model
+        if batch_model:
+            body = {**body, "model": batch_model}
+        return ActionContext.operation(self, name, body, droppable=droppable, is_final=is_final)
+
+    async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
+        """See Context."""
+
+        async def in_step() -> Step:
+            token = _step.set(key)
+            try:
+                return await work()
+            finally:
+                _step.reset(token)
+
+        return await ActionContext.step(self, key, in_step)
+
+    async def call(self, operation: Operation) -> Response:
+        """Return the answer of the call's line. Raises BatchWait if there is none yet; else as Context."""
+        if not isinstance(operation, JsonOperation) or operation.name not in BATCHED:
+            raise InvalidJob("`options.processing` must be standard: this action's calls can't wait for a batch.")
+        retries = RetryState(self.attempt.job.options)
+        while True:
+            key = self._next_key()
+            line = self.lines.get(key)
+            if line is None:
+                self._want(key, operation)
+            if line is None or line.answer is None:
+                assert self.wait is not None  # noqa: S101  # set by who opens it
+                raise BatchWait("The job waits for a batch of its provider.", self.wait)
+            self.read.add(key)
+            try:
+                return response_of(line)
+            except UpstreamError as error:
+                self._record_unanswered_line(line, error)
+                if operation.adapt(error):
+                    continue
+                if operation.is_final(error):
+                    raise
+                if isinstance(error, RequestRejected) and line.digest != digest(operation.request.content):
+                    continue  # an earlier attempt asked for something else
+                if not self._may_repeat(line.answer, error, retries):
+                    raise
+
+    def _next_key(self) -> str:
+        step = _step.get()
+        self._calls[step] += 1
+        return f"{step}~{self._calls[step]}"
+
+    def _want(self, key: str, operation: JsonOperation) -> None:
+        """Ask for a line. Raises JobError if it can't be bought."""
+        if self.attempt.lease_lost is not None:
+            raise self.attempt.lease_lost
+        if self.is_suspended:
+            raise CustomerSuspended(f"Customer {self.connection.customer} is suspended, so its jobs are not run.")
+        self.services.batches.check(self.connection, operation.name)
+        if self.attempt.time.seconds_left() < MIN_LEFT_S:
+            raise UpstreamTimeout("The job's deadline is too near for a batch of its provider.")
+        self.wanted.append(Line(key, operation.name, operation.request.content))
+
+    def _may_repeat(self, answer: Answer, error: UpstreamError, retries: RetryState) -> bool:
+        """Return whether another line may be asked for after this one failed."""
+        if answer.error_code in UNDONE:
+            return self.attempt.time.seconds_left() >= MIN_LEFT_S
+        return answer.error_code != MISSING and retries.decide(error) is not None
+
+    def _record_unanswered_line(self, line: LineRecord, error: UpstreamError) -> None:
+        if error.facts.unanswered:
+            call = replace(UNANSWERED, request_id=error.facts.request_id, metered_as=line.metered_as)
+            self.attempt.usage.add_unsettled_calls([call])
+
+
+def response_of(line: LineRecord) -> Response:
+    """Return a line's answer as the response to its call. Raises UpstreamError if it is a refusal, or there is none."""
+    answer = line.answer
+    assert answer is not None  # noqa: S101  # the caller has looked
+    if answer.status in _OK:
+        return Response(
+            answer.status,
+            {},
+            answer.body,
+            answer.request_id or None,
+            processing="batch",
+            metered_as=line.metered_as,
+        )
+    if answer.status:
+        raise map_error(answer.status, {}, answer.body)
+    if answer.error_code in UNDONE:
+        raise UpstreamTimeout(answer.error or "The batch ended before this call was made.")
+    if answer.error_code == MISSING:
+        message = "The batch ended without an answer to this call, which may have been billed."
+        raise ProviderUnavailable(message, UpstreamFacts(unanswered=True))
+    raise map_error(_REFUSED, {}, msgspec.json.encode({"error": {"code": answer.error_code, "message": answer.error}}))
+
+
+async def unread_calls(services: JobServices, attempt: Attempt) -> list[Call]:
+    """
+    Return the calls of the job's answered lines that no call has got, now that it ends: they are billed all the same.
+
+    Raises StorageUnavailable.
+    """
+    steps = {step.key for step in await attempt.stored_steps()}
+    if OUTCOME_STEP in steps:
+        return []  # they are on record with it
+    lines = await services.batches.lines(attempt)
+    unread = (
+        line for key, line in lines.items() if key not in attempt.read_lines and key.partition("~")[0] not in steps
+    )
+    return [call for line in unread if (call := _call_of(line)) is not None]
+
+
+def _call_of(line: LineRecord) -> Call | None:
+    if line.answer is None:
+        return None
+    try:
+        response = response_of(line)
+    except UpstreamError as error:
+        return replace(UNANSWERED, metered_as=line.metered_as) if error.facts.unanswered else None
+    return call_of_answer(json_object(response.body), response.request_id, response.processing, response.metered_as)
+
+
+async def open_batch_context(
+    services: JobServices,
+    attempt: Attempt,
+    steps: Steps,
+    connection: Connection,
+    limit: int | None,
+    *,
+    is_suspended: bool,
+) -> BatchContext:
+    """Return the context of an attempt, with the lines that its job has. Raises StorageUnavailable."""
+    lines = await services.batches.lines(attempt)
+    context = BatchContext(services, attempt, steps, connection, limit, lines=lines, is_suspended=is_suspended)
+    pending = {line.batch for line in lines.values() if line.answer is None}
+    context.wait = partial(services.batches.wait, attempt, context.wanted, pending)
+    attempt.read_lines = context.read
+    return context

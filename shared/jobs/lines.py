@@ -1,0 +1,156 @@
+"""
+A job's lines in batches of its provider: what its calls ask for, and what was answered. Pure.
+
+`l_{batch}_{number}` is a line, in the customer's partition. The job's row says which lines are its own, in its column
+`lines`: `{batch}:{first}+{count}`, joined by commas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from shared.storage.base import Row
+
+MAX_INLINE_BYTES = 60_000
+"""Of a body or an answer in its line's row; a larger one is in a blob of the job's own."""
+TAKEN_OUT = "taken_out"
+"""The column of a line whose job was cancelled before its batch was sent; and of the batch, how many there are."""
+MISSING = "missing"
+"""The error code of a line that its batch has ended without."""
+NOT_SENT = "not_sent"
+"""That of a line whose batch could not be created."""
+UNDONE = frozenset({"batch_expired", "batch_cancelled", NOT_SENT})
+"""The error codes of lines that the provider has not run, and so has not billed."""
+_DIGITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a call asks for. `key`: the step that makes the call, and its number there."""
+
+    key: str
+    operation: str
+    body: bytes
+
+    @property
+    def digest(self) -> str:
+        """Identifies the body."""
+        return digest(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the provider answered. Without an HTTP `status` there is an `error_code`."""
+
+    status: int = 0
+    body: bytes = b""
+    request_id: str = ""
+    error_code: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineRecord:
+    """A line on record."""
+
+    batch: str
+    number: int
+    key: str
+    digest: str
+    answer: Answer | None
+    """None: its batch goes on."""
+
+    @property
+    def metered_as(self) -> str:
+        """Identifies its answer, so that it is recorded once (see `billing.usage.Call`)."""
+        return f"line-{self.batch}-{self.number}"
+
+
+class LineRange(NamedTuple):
+    """Consecutive lines of a batch."""
+
+    batch: str
+    first: int
+    number: int
+
+
+def digest(body: bytes) -> str:
+    """Return what identifies a body."""
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
+def line_key(batch: str, number: int) -> str:
+    """Return the key of a line's row."""
+    return f"l_{batch}_{number:0{_DIGITS}}"
+
+
+def line_number(key: str) -> int:
+    """Return the number of the line whose row has this key."""
+    return int(key[-_DIGITS:])
+
+
+def custom_id(number: int) -> str:
+    """Return what identifies a line within its batch at the provider."""
+    return f"{number:0{_DIGITS}}"
+
+
+def body_blob(customer: str, job_id: str, body_digest: str) -> str:
+    """Return the name of the blob with a body that is too large for its row."""
+    return f"{customer}/{job_id}/lines/{body_digest}.json"
+
+
+def answer_blob(customer: str, job_id: str, batch: str, number: int) -> str:
+    """Return the name of the blob with an answer that is too large for its row."""
+    return f"{customer}/{job_id}/lines/{batch}-{custom_id(number)}.json"
+
+
+def line_row(customer: str, job_id: str, batch: str, number: int, line: Line, *, message: bytes = b"") -> Row:
+    """Return a line as a row. `message`: what continues the job; in one line of each time that it waits."""
+    is_inline = len(line.body) <= MAX_INLINE_BYTES
+    values: dict[str, Any] = {"job_id": job_id, "key": line.key, "digest": line.digest, "size": len(line.body)}
+    values |= {"body": line.body} if is_inline else {}
+    return Row(customer, line_key(batch, number), {**values, **({"message": message} if message else {})})
+
+
+def answer_values(answer: Answer) -> dict[str, Any]:
+    """Return the columns that a line gets with its answer. A large body is not among them."""
+    is_inline = len(answer.body) <= MAX_INLINE_BYTES
+    values: dict[str, Any] = {"status": answer.status, "in_blob": not is_inline}
+    texts = {"request_id": answer.request_id, "error_code": answer.error_code, "error": answer.error}
+    values |= {name: text for name, text in texts.items() if text}
+    return values | ({"answer": answer.body} if is_inline and answer.body else {})
+
+
+def read_answer(values: Mapping[str, Any], body: bytes) -> Answer | None:
+    """Return the answer in a line's row; `body` is what its blob holds."""
+    status = values.get("status")
+    if status is None:
+        return None
+    texts = (values.get(name) or "" for name in ("request_id", "error_code", "error"))
+    return Answer(status, body or values.get("answer") or b"", *texts)
+
+
+def read_ranges(text: str) -> list[LineRange]:
+    """Return the lines that a job's row names."""
+    ranges = []
+    for part in filter(None, text.split(",")):
+        batch, _, numbers = part.partition(":")
+        first, _, count = numbers.partition("+")
+        ranges.append(LineRange(batch, int(first), int(count)))
+    return ranges
+
+
+def with_range(text: str, added: LineRange) -> str:
+    """Return the column `lines` with more lines."""
+    *others, last = read_ranges(text) or [added]
+    if last.batch == added.batch and last.first + last.number == added.first:
+        return ranges_text([*others, LineRange(last.batch, last.first, last.number + added.number)])
+    return text if last == added and text else ranges_text([*read_ranges(text), added])
+
+
+def ranges_text(ranges: Iterable[LineRange]) -> str:
+    """Return the column `lines` for these lines."""
+    return ",".join(f"{each.batch}:{each.first}+{each.number}" for each in ranges)

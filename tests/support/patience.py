@@ -1,0 +1,133 @@
+"""Jobs at patient prices: workers with Storage in memory, the local provider over HTTP, and a clock that a test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from local.provider import server as provider
+from local.provider.account import Account
+from local.provider.clock import ManualClock
+from local.provider.server import Endpoint as Provider
+from shared import clock
+from shared.jobs.cancellation import cancel_job
+from shared.jobs.message import Delivery
+from shared.settings import Settings
+from shared.upstream.client import UpstreamClient
+from tests.support.endpoint import Endpoint
+from tests.support.workers import SETTINGS, Memory, Worker, open_worker
+
+MINUTE = 60.0
+
+
+@dataclass
+class PatientApp:
+    """The patient_app. Results are kept as they are published."""
+
+    provider: Provider
+    worker: Worker
+    clock: ManualClock
+    results: list[dict[str, Any]] = field(default_factory=list)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    """By customer."""
+
+    @property
+    def memory(self) -> Memory:
+        """Storage and credentials."""
+        return self.worker.memory
+
+    def customer(self, *, style: str = "openai", **secret: Any) -> str:
+        """Return a new customer with an account at the provider."""
+        name = f"c-{uuid.uuid4().hex[:12]}"
+        account = self.provider.account(style=cast(Any, style))
+        self.accounts[name] = account
+        self.connect(name, account, **secret)
+        return name
+
+    def connect(self, customer: str, account: Account, connection: str = "default", **secret: Any) -> None:
+        """Store a connection of the customer to an account."""
+        kind = "openai" if account.style == "openai" else "azure_openai"
+        members = {"endpoint": account.url, "api_key": account.key, "provider": kind, "default_model": "gpt-6-luna"}
+        self.memory.credentials.put(customer, connection, json.dumps(members | secret))
+
+    async def send(self, customer: str, action: str = "chat", **members: Any) -> str:
+        """Send a job with `processing: batch` to the queue; return its id."""
+        job_id = members.pop("job_id", None) or uuid.uuid4().hex[:12]
+        options = {"processing": "batch", **members.pop("options", {})}
+        body = {"customer": customer, "action": action, "job_id": job_id, "options": options, **members}
+        body.setdefault("input", {"prompt": f"Say {job_id}."})
+        await self.memory.queues.send("jobs", json.dumps(body).encode())
+        return job_id
+
+    async def deliver(self) -> None:
+        """Process all messages that are in the queues, and those that follow from them."""
+        queues = self.memory.queues.sent
+        while queues.get("jobs") or queues.get("batches"):
+            jobs, batches = queues.pop("jobs", []), queues.pop("batches", [])
+            await asyncio.gather(*(self._run_job(body) for body, _ in jobs), *(self._run_batch(b) for b, _ in batches))
+
+    async def pass_time(self, seconds: float, *, step_s: float = MINUTE) -> None:
+        """Let time pass: each minute the timer sends what is due, and messages are processed."""
+        end = self.clock() + seconds
+        while self.clock() < end:
+            self.clock.advance(min(step_s, end - self.clock()))
+            await self.provider.settle()
+            await self.worker.services.schedule.send_due(clock.now())
+            await self.deliver()
+
+    async def finish(self, jobs: Sequence[str], *, within_s: float = 26 * 3600) -> None:
+        """Let time pass until all these jobs have a result."""
+        end = self.clock() + within_s
+        while not {each["job_id"] for each in self.results}.issuperset(jobs):
+            assert self.clock() < end, self.memory.table.rows
+            await self.pass_time(MINUTE)
+
+    async def cancel(self, customer: str, job_id: str) -> str | None:
+        """Cancel a job, as DELETE does."""
+        services = self.worker.services
+        return await cancel_job(services.updates, services.schedule, customer, job_id)
+
+    def result(self, job_id: str) -> dict[str, Any]:
+        """Return the only result of a job."""
+        (result,) = [each for each in self.results if each["job_id"] == job_id]
+        return result
+
+    def rows(self, customer: str, prefix: str) -> list[dict[str, Any]]:
+        """Return the values of the customer's rows whose keys begin so."""
+        rows = sorted(self.memory.table.rows.items())
+        return [dict(row.values) for (partition, key), row in rows if partition == customer and key.startswith(prefix)]
+
+    async def _run_job(self, body: bytes) -> None:
+        delivery = Delivery(body, str(uuid.uuid4()), clock.now())
+        published = await self.worker.services.worker.process(delivery)
+        if published is not None:
+            self.results.append(json.loads(published))
+
+    async def _run_batch(self, body: bytes) -> None:
+        await self.worker.services.batch_worker.process(body)
+
+
+@asynccontextmanager
+async def patient_app(
+    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch, *, settings: Settings = SETTINGS
+) -> AsyncIterator[PatientApp]:
+    """A patient_app whose time begins now, and passes only if the test says so."""
+    moved = ManualClock()
+    moved.advance(datetime.now(UTC).timestamp() - moved())
+
+    class MovedTime(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.fromtimestamp(moved(), tz)
+
+    monkeypatch.setattr(clock, "datetime", MovedTime)
+    async with provider.start(clock=moved) as running:
+        yield PatientApp(running, open_worker(cast(Endpoint, None), client, settings=settings), moved)

@@ -1,0 +1,206 @@
+"""Jobs at the price of a batch, from the queue to their results, at the local provider and on a clock that moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from local.provider.faults import LOST, BatchFault, CallFault
+from tests.support.patience import PatientApp, patient_app
+
+
+@pytest.fixture
+async def at(client, monkeypatch):
+    """The patient_app."""
+    async with patient_app(client, monkeypatch) as made:
+        yield made
+
+
+async def test_chat_jobs_of_a_window_are_one_batch(at: PatientApp) -> None:
+    customer = at.customer()
+    jobs = [await at.send(customer) for _ in range(5)]
+    await at.deliver()
+    assert at.results == []
+    await at.finish(jobs)
+    account = at.accounts[customer]
+    assert len(account.batches) == 1
+    for job in jobs:
+        result = at.result(job)
+        assert result["status"] == "succeeded"
+        assert job in result["output"]["text"]
+        assert result["usage"]["processing"] == "batch"
+        assert result["usage"]["calls"] == 1
+    usage = at.rows(customer, "u_")
+    assert [row["processing"] for row in usage] == ["batch"] * 5
+    assert account.journal.totals().calls == 5
+
+
+async def test_jobs_of_customers_and_models_are_never_in_one_batch(at: PatientApp) -> None:
+    first, other = at.customer(), at.customer()
+    jobs = [await at.send(first), await at.send(first, model="gpt-6-terra"), await at.send(other)]
+    await at.finish(jobs)
+    assert [len(at.accounts[customer].batches) for customer in (first, other)] == [2, 1]
+    assert [at.result(job)["status"] for job in jobs] == ["succeeded"] * 3
+
+
+async def test_the_prompts_of_a_job_are_lines_of_one_batch(at: PatientApp) -> None:
+    customer = at.customer()
+    prompts = [f"Say number {number}." for number in range(120)]
+    job = await at.send(customer, "multi_chat", input={"prompts": prompts})
+    await at.finish([job])
+    result = at.result(job)
+    assert result["status"] == "succeeded"
+    assert [f"number {number}." in answer["text"] for number, answer in enumerate(result["output"]["answers"])] == (
+        [True] * 120
+    )
+    assert result["usage"]["calls"] == 120
+    assert len(at.accounts[customer].batches) == 1
+    assert len(at.rows(customer, "u_")) == 120
+
+
+async def test_each_round_of_a_summary_is_a_batch(at: PatientApp) -> None:
+    customer = at.customer()
+    text = "\n\n".join(f"Paragraph {number}. " + "Words follow words in it. " * 40 for number in range(900))
+    job = await at.send(customer, "summarize", input={"text": text[:60_000]})
+    await at.finish([job])
+    result = at.result(job)
+    assert result["status"] == "succeeded"
+    assert len(at.accounts[customer].batches) == result["output"]["levels"] + 1
+
+
+async def test_texts_are_embedded_in_a_batch(at: PatientApp) -> None:
+    customer = at.customer(default_model="text-embedding-3-small")
+    job = await at.send(customer, "embed", input={"texts": ["one", "two"]})
+    await at.finish([job])
+    assert at.result(job)["output"]["vectors"] == 2
+    assert len(at.accounts[customer].batches) == 1
+
+
+async def test_a_refused_parameter_costs_another_batch_and_no_second_answer(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    fault = CallFault(
+        status=400,
+        code="unsupported_parameter",
+        message="Unsupported parameter: 'temperature' is not supported with this model.",
+        param="temperature",
+        if_parameter="temperature",
+    )
+    account.faults.calls.add(fault, times=None)
+    jobs = [await at.send(customer, input={"prompt": "Hi", "parameters": {"temperature": 0.2}}) for _ in range(3)]
+    await at.finish(jobs)
+    assert {at.result(job)["status"] for job in jobs} == {"succeeded"}
+    assert at.result(jobs[0])["output"]["adapted"] == ["temperature was left out"]
+    assert account.journal.totals().calls == 3
+    assert len(account.batches) == 2
+
+
+async def test_a_refusal_of_a_line_is_the_jobs_error(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.faults.calls.add(
+        CallFault(status=400, code="invalid_request_error", message="No.", match="bad"), times=None
+    )
+    bad, good = await at.send(customer, input={"prompt": "bad"}), await at.send(customer, input={"prompt": "good"})
+    await at.finish([bad, good])
+    assert at.result(bad)["error"]["code"] == "request_rejected"
+    assert at.result(good)["status"] == "succeeded"
+    assert len(at.rows(customer, "u_")) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        BatchFault(shuffle=True),
+        BatchFault(duplicates=3),
+        BatchFault(bom=True),
+        BatchFault(validating_s=7200.0),
+        BatchFault(shuffle=True, duplicates=2, bom=True),
+    ],
+    ids=["shuffled", "duplicates", "bom", "slow", "all"],
+)
+async def test_odd_files_of_a_provider_cost_nothing(at: PatientApp, fault: BatchFault) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.faults.batches.add(fault)
+    jobs = [await at.send(customer) for _ in range(7)]
+    await at.finish(jobs)
+    assert {at.result(job)["status"] for job in jobs} == {"succeeded"}
+    assert account.journal.totals().calls == 7 == len(at.rows(customer, "u_"))
+
+
+async def test_a_creation_whose_answer_got_lost_is_found_and_not_repeated(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.faults.route("batches.create", LOST)
+    jobs = [await at.send(customer) for _ in range(3)]
+    await at.finish(jobs)
+    assert len(account.batches) == 1
+    assert {at.result(job)["status"] for job in jobs} == {"succeeded"}
+
+
+async def test_what_an_expired_batch_left_is_bought_in_another_one(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.faults.batches.add(BatchFault(expire_share=0.5))
+    jobs = [await at.send(customer) for _ in range(6)]
+    await at.finish(jobs)
+    assert {at.result(job)["status"] for job in jobs} == {"succeeded"}
+    assert len(account.batches) == 2
+    assert account.journal.totals().calls == 6 == len(at.rows(customer, "u_"))
+
+
+async def test_a_batch_that_expires_late_bills_what_was_done(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.faults.batches.add(BatchFault(expire_share=0.5, in_progress_s=4000))
+    jobs = [await at.send(customer, options={"deadline_s": 3600}) for _ in range(6)]
+    await at.finish(jobs)
+    assert sorted(at.result(job)["status"] for job in jobs) == ["failed"] * 3 + ["succeeded"] * 3
+    assert {at.result(job).get("error", {}).get("code") for job in jobs} == {None, "timeout"}
+    assert account.journal.totals().calls == 3 == len(at.rows(customer, "u_"))
+
+
+async def test_a_line_in_neither_file_is_told_and_not_bought_again(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.faults.batches.add(BatchFault(missing=1))
+    jobs = [await at.send(customer) for _ in range(3)]
+    await at.finish(jobs)
+    assert sorted(at.result(job)["status"] for job in jobs) == ["failed", "succeeded", "succeeded"]
+    assert sorted(row["outcome"] for row in at.rows(customer, "u_")) == ["answered", "answered", "unanswered"]
+    assert len(account.batches) == 1
+
+
+async def test_a_batch_is_cancelled_for_the_deadline_and_its_answers_are_kept(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.durations.in_progress_s = 40_000
+    jobs = [await at.send(customer, options={"deadline_s": 3600}) for _ in range(2)]
+    sent_at = at.clock()
+    await at.finish(jobs)
+    assert at.clock() - sent_at <= 3600 + 60
+    assert {at.result(job)["error"]["code"] for job in jobs} == {"timeout"}
+
+
+async def test_a_job_that_is_cancelled_in_time_is_not_bought(at: PatientApp) -> None:
+    customer = at.customer()
+    cancelled, other = await at.send(customer), await at.send(customer)
+    await at.deliver()
+    assert await at.cancel(customer, cancelled) == "cancelled"
+    await at.deliver()
+    assert at.result(cancelled)["error"]["code"] == "cancelled"
+    await at.finish([other])
+    assert at.accounts[customer].journal.totals().calls == 1
+
+
+async def test_a_job_that_is_cancelled_too_late_is_billed_and_not_published(at: PatientApp) -> None:
+    customer = at.customer()
+    at.accounts[customer].durations.in_progress_s = 7200
+    cancelled = await at.send(customer)
+    await at.pass_time(600)
+    assert await at.cancel(customer, cancelled) == "cancelled"
+    await at.finish([cancelled])
+    assert at.result(cancelled)["error"]["code"] == "cancelled"
+    assert at.result(cancelled).get("output") is None
+    (row,) = at.rows(customer, "u_")
+    assert (row["outcome"], row["processing"]) == ("answered", "batch")
