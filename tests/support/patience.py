@@ -1,4 +1,4 @@
-"""Jobs at patient prices: workers with Storage in memory, the local provider over HTTP, and a clock that a test moves."""
+"""Jobs at patient prices: workers with Storage in memory, the local provider over HTTP, a clock that a test moves."""
 
 from __future__ import annotations
 
