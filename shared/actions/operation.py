@@ -89,6 +89,12 @@ class JsonOperation(Operation):
         self.request = replace(self.request, content=msgspec.json.encode(self.body))
         return True
 
+    def set_members(self, **members: Any) -> None:
+        """Have the body say something else; None removes a member."""
+        body = {**self.body, **members}
+        self.body = {name: value for name, value in body.items() if value is not None or name not in members}
+        self.request = replace(self.request, content=msgspec.json.encode(self.body))
+
     def _change(self, adaptation: Adaptation) -> None:
         self.adapted += adaptation.changes(self.body)
         self.body = adaptation.apply(self.body)

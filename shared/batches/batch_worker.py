@@ -160,6 +160,8 @@ class BatchWorker:
             async with aclosing(provider.content(file_id)) as content:
                 await harvest.read(content, connection.without_key)
         harvest.report()
+        took_s = (now() - batch.opened_at).total_seconds()
+        self.parts.capabilities.learn_batch_seconds(took_s, *connection.identity, batch.operation)
         if batch.provider_status == "failed":
             await harvest.fill(batch.error_code or "batch_failed", batch.error or "The provider did not run the batch.")
         elif batch.provider_status == "cancelled":

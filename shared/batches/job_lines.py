@@ -13,11 +13,13 @@ from shared.batches.gathering import MAX_JOIN_LINES, Gathering, Join
 from shared.batches.records import HARVESTED, Group, read_batch
 from shared.clock import now
 from shared.connections.connection import Connection
-from shared.errors import InvalidJob, LeaseLost
+from shared.errors import LeaseLost
 from shared.jobs.attempt import Attempt
 from shared.jobs.batch_message import batch_key
 from shared.jobs.lease import Lease, renewal, waiting_values
 from shared.jobs.lines import (
+    BUY_BEFORE_S,
+    CANCEL_BEFORE_S,
     MAX_INLINE_BYTES,
     MISSING,
     Answer,
@@ -38,10 +40,6 @@ from shared.jobs.outputs import Outputs
 from shared.jobs.records import job_key
 from shared.storage.base import Blobs, Queues, Row, RowChanged, Table
 
-CANCEL_BEFORE = timedelta(minutes=20)
-"""Before a job's deadline: to cancel a batch takes up to ten minutes, and then its answers are to be read."""
-BUY_BEFORE = timedelta(minutes=15)
-"""Before that, for a job whose calls are then bought at list price."""
 _LINE_BYTES = 120
 """What a line of the file has beside its body."""
 _COLUMNS = ("job_id", "key", "digest", "status", "request_id", "error_code", "error", "answer", "in_blob")
@@ -60,10 +58,9 @@ class JobBatches:
     container: str
     jobs_queue: str
 
-    def check(self, connection: Connection, operation: str) -> None:
+    def refusal(self, connection: Connection, operation: str) -> str | None:
         """See `jobs.base.Batches`."""
-        if reason := refusal(connection, operation):
-            raise InvalidJob(f"`options.processing` must be standard: {reason}")
+        return refusal(connection, operation)
 
     async def lines(self, attempt: Attempt) -> Mapping[str, LineRecord]:
         """See `jobs.base.Batches`."""
@@ -123,8 +120,8 @@ class JobBatches:
 
         deadline = deadline_of(job, lease.submitted_at)
         size = sum(len(line.body) + _LINE_BYTES for line in lines)
-        margin = CANCEL_BEFORE + (BUY_BEFORE if job.options.processing == "cheapest" else timedelta())
-        join = Join(rows, len(lines), size, deadline, deadline - margin)
+        margin_s = BUY_BEFORE_S if job.options.processing == "cheapest" else CANCEL_BEFORE_S
+        join = Join(rows, len(lines), size, deadline, deadline - timedelta(seconds=margin_s))
         batch, first, etag = await self.gathering.join(group, join)
         column = with_range(lease.lines, LineRange(batch, first, len(lines)))
         if not etag:

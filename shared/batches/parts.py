@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shared.jobs.schedule import Schedule
     from shared.settings import Settings
     from shared.storage.base import Blobs, Queues, Table
+    from shared.upstream.capabilities import Capabilities
     from shared.upstream.client import UpstreamClient
 
 
@@ -28,3 +29,4 @@ class BatchParts:
     client: UpstreamClient
     customer_records: CustomerRecords
     drain: Drain
+    capabilities: Capabilities

@@ -46,8 +46,8 @@ class BatchWait(RetryLater):
 class Batches(Protocol):
     """The batches that jobs' calls wait for."""
 
-    def check(self, connection: Connection, operation: str) -> None:
-        """Raise InvalidJob if a connection's provider does not run an operation in batches."""
+    def refusal(self, connection: Connection, operation: str) -> str | None:
+        """Return the sentence that says why a connection can't have an operation done in batches, or None."""
 
     async def lines(self, attempt: Attempt) -> Mapping[str, LineRecord]:
         """Return the lines that the attempt's job has, by their keys. Raises StorageUnavailable."""

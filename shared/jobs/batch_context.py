@@ -34,7 +34,8 @@ from shared.errors import (
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.context import ActionContext
-from shared.jobs.lines import MISSING, UNDONE, Answer, Line, LineRecord, digest
+from shared.jobs.lines import BUY_BEFORE_S, MISSING, UNDONE, Answer, Line, LineRecord, digest
+from shared.jobs.list_price import buy_now
 from shared.jobs.steps import Steps
 from shared.upstream.error_mapping import map_error
 from shared.upstream.messages import Operation, Response
@@ -44,6 +45,8 @@ BATCHED = frozenset({"chat/completions", "completions", "embeddings"})
 """The operations that providers run in batches."""
 MIN_LEFT_S = 1800.0
 """Before its deadline, a job asks for no further lines: a batch would hardly end in time."""
+MIN_BATCH_S = 900.0
+"""What a batch is expected to take as long as the connection has not shown it."""
 _OK = range(200, 300)
 _REFUSED = 400
 _step: ContextVar[str] = ContextVar("_step", default="")
@@ -91,13 +94,14 @@ class BatchContext(ActionContext):
 
     async def call(self, operation: Operation) -> Response:
         """Return the answer of the call's line. Raises BatchWait if there is none yet; else as Context."""
-        if not isinstance(operation, JsonOperation) or operation.name not in BATCHED:
-            raise InvalidJob("`options.processing` must be standard: this action's calls can't wait for a batch.")
+        operation = _batched(operation)
         retries = RetryState(self.attempt.job.options)
         while True:
             key = self._next_key()
             line = self.lines.get(key)
             if line is None:
+                if self._is_cheapest and not self._batch_is_in_time(operation):
+                    return await buy_now(self, operation)
                 self._want(key, operation)
             if line is None or line.answer is None:
                 assert self.wait is not None  # noqa: S101  # set by who opens it
@@ -121,19 +125,33 @@ class BatchContext(ActionContext):
         self._calls[step] += 1
         return f"{step}~{self._calls[step]}"
 
+    @property
+    def _is_cheapest(self) -> bool:
+        return self.attempt.job.options.processing == "cheapest"
+
+    def _batch_is_in_time(self, operation: JsonOperation) -> bool:
+        """Return whether a batch can be expected to end before the job has to be bought otherwise."""
+        if self.is_suspended or self.services.batches.refusal(self.connection, operation.name):
+            return self.is_suspended  # then nothing is bought at all
+        took_s = self.services.capabilities.batch_seconds(*self.connection.identity, operation.name)
+        return self.attempt.time.seconds_left() - (took_s or MIN_BATCH_S) > BUY_BEFORE_S
+
     def _want(self, key: str, operation: JsonOperation) -> None:
         """Ask for a line. Raises JobError if it can't be bought."""
         if self.attempt.lease_lost is not None:
             raise self.attempt.lease_lost
         if self.is_suspended:
             raise CustomerSuspended(f"Customer {self.connection.customer} is suspended, so its jobs are not run.")
-        self.services.batches.check(self.connection, operation.name)
+        if reason := self.services.batches.refusal(self.connection, operation.name):
+            raise InvalidJob(f"`options.processing` can't be batch: {reason}")
         if self.attempt.time.seconds_left() < MIN_LEFT_S:
             raise UpstreamTimeout("The job's deadline is too near for a batch of its provider.")
         self.wanted.append(Line(key, operation.name, operation.request.content))
 
     def _may_repeat(self, answer: Answer, error: UpstreamError, retries: RetryState) -> bool:
         """Return whether another line may be asked for after this one failed."""
+        if answer.error_code in UNDONE | {MISSING} and self._is_cheapest:
+            return True  # it is decided anew how
         if answer.error_code in UNDONE:
             return self.attempt.time.seconds_left() >= MIN_LEFT_S
         return answer.error_code != MISSING and retries.decide(error) is not None
@@ -142,6 +160,12 @@ class BatchContext(ActionContext):
         if error.facts.unanswered:
             call = replace(UNANSWERED, request_id=error.facts.request_id, metered_as=line.metered_as)
             self.attempt.usage.add_unsettled_calls([call])
+
+
+def _batched(operation: Operation) -> JsonOperation:
+    if not isinstance(operation, JsonOperation) or operation.name not in BATCHED:
+        raise InvalidJob("`options.processing` must be standard: this action's calls can't wait for a batch.")
+    return operation
 
 
 def response_of(line: LineRecord) -> Response:

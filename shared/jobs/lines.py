@@ -16,6 +16,10 @@ from shared.storage.base import Row
 
 MAX_INLINE_BYTES = 60_000
 """Of a body or an answer in its line's row; a larger one is in a blob of the job's own."""
+CANCEL_BEFORE_S = 1200.0
+"""Before a job's deadline: to cancel a batch takes up to ten minutes, and then its answers are to be read."""
+BUY_BEFORE_S = CANCEL_BEFORE_S + 900.0
+"""The same for a job whose calls are then bought otherwise."""
 TAKEN_OUT = "taken_out"
 """The column of a line whose job was cancelled before its batch was sent; and of the batch, how many there are."""
 MISSING = "missing"

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 MAX_AGE_S = 3600.0
 """A deployment can be given another model, so what was learned is forgotten after this."""
+MAX_BATCH_AGE_S = 86_400.0
+"""How long a provider's batches take differs by the time of day rather than by the hour."""
 MAX_ENTRIES = 10_000
 """Keys that a worker remembers, for each kind of capability."""
 
@@ -108,6 +110,7 @@ class Capabilities:
         self._adaptations = _Memory[dict[str, Adaptation]](clock)
         self._batch_limits = _Memory[int](clock)
         self._replacements = _Memory[str](clock)
+        self._batch_seconds = _Memory[float](clock, MAX_BATCH_AGE_S)
 
     def adaptations(self, *key: str) -> list[Adaptation]:
         """Return the adaptations of requests to that key, in the order in which they were learned."""
@@ -126,6 +129,14 @@ class Capabilities:
         """Remember how many inputs or images one call takes; the lowest limit holds."""
         lowest = self.batch_limit(*key)
         self._batch_limits.set(key, limit if lowest is None else min(limit, lowest))
+
+    def batch_seconds(self, *key: str) -> float | None:
+        """Return how long the last batch took, or None if there was none for a day."""
+        return self._batch_seconds.get(key)
+
+    def learn_batch_seconds(self, seconds: float, *key: str) -> None:
+        """Remember how long a batch took, from its first line to its end."""
+        self._batch_seconds.set(key, seconds)
 
     def replacement_for(self, name: str, *key: str) -> str:
         """Return the operation or role that the model takes in place of `name`: itself, unless another was learned."""
@@ -165,15 +176,15 @@ class ModelCapabilities:
 
 
 class _Memory(Generic[T]):
-    """The last value of each key, for MAX_AGE_S."""
+    """The last value of each key, for a limited time."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], max_age_s: float = MAX_AGE_S) -> None:
+        self._clock, self._max_age_s = clock, max_age_s
         self._entries = LRU[tuple[str, ...], tuple[float, T]](MAX_ENTRIES)
 
     def get(self, key: tuple[str, ...]) -> T | None:
         since, value = self._entries.get(key) or (0.0, None)
-        return value if self._clock() - since < MAX_AGE_S else None
+        return value if self._clock() - since < self._max_age_s else None
 
     def set(self, key: tuple[str, ...], value: T) -> None:
         self._entries.set(key, (self._clock(), value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from local.provider.faults import LOST, BatchFault, CallFault
@@ -204,3 +206,54 @@ async def test_a_job_that_is_cancelled_too_late_is_billed_and_not_published(at: 
     assert at.result(cancelled).get("output") is None
     (row,) = at.rows(customer, "u_")
     assert (row["outcome"], row["processing"]) == ("answered", "batch")
+
+
+async def test_the_cheapest_is_a_batch_if_that_ends_in_time(at: PatientApp) -> None:
+    customer = at.customer()
+    jobs = [await at.send(customer, options={"processing": "cheapest"}) for _ in range(3)]
+    await at.finish(jobs)
+    assert {row["processing"] for row in at.rows(customer, "u_")} == {"batch"}
+
+
+@pytest.mark.parametrize("flex", ["has room", "is full", "refused"])
+async def test_what_a_slow_batch_left_is_bought_in_time(at: PatientApp, flex: str) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.durations.in_progress_s = 80_000
+    if flex == "is full":
+        account.faults.flex_unavailable.add(1, times=None)
+    elif flex == "refused":
+        refused = CallFault(400, "invalid_value", "Invalid service_tier argument: flex.", "service_tier")
+        account.faults.calls.add(replace(refused, if_parameter="service_tier"), times=None)
+    options = {"processing": "cheapest", "deadline_s": 7200, "retry_delay_ms": 0}
+    jobs = [await at.send(customer, options=options) for _ in range(3)]
+    sent_at = at.clock()
+    await at.finish(jobs)
+    assert at.clock() - sent_at < 7200
+    assert {at.result(job)["status"] for job in jobs} == {"succeeded"}
+    usage = at.rows(customer, "u_")
+    assert [row["processing"] for row in usage] == ["standard"] * 3
+    assert {row.get("service_tier") for row in usage} == {"flex" if flex == "has room" else "default"}
+    assert account.journal.totals().calls == 3
+
+
+async def test_a_connection_that_is_known_to_be_slow_is_not_tried(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.durations.in_progress_s = 6000
+    options = {"processing": "cheapest", "deadline_s": 86_000}
+    await at.finish([await at.send(customer, options=options)])
+    assert [row["processing"] for row in at.rows(customer, "u_")] == ["batch"]
+    job = await at.send(customer, options={**options, "deadline_s": 7200})
+    await at.deliver()
+    assert at.result(job)["status"] == "succeeded"
+
+
+async def test_the_cheapest_of_a_connection_without_batches_is_bought_at_once(at: PatientApp) -> None:
+    customer = at.customer(style="azure", default_model="text-embedding-3-small")
+    job = await at.send(customer, "embed", input={"texts": ["one"]}, options={"processing": "cheapest"})
+    await at.deliver()
+    assert at.result(job)["status"] == "succeeded"
+    batch = await at.send(customer, "embed", input={"texts": ["one"]})
+    await at.deliver()
+    assert "Azure does not take the operation embeddings in batches" in at.result(batch)["error"]["message"]

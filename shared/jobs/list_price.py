@@ -1,0 +1,50 @@
+"""
+What a job of `processing: cheapest` buys at once, because a batch would come too late: at the flex tier if that has
+room, else at the list price.
+"""
+
+from __future__ import annotations
+
+from shared.actions.operation import JsonOperation
+from shared.errors import RateLimited, RequestRejected, UpstreamError, UpstreamRetryLater
+from shared.jobs.context import ActionContext
+from shared.upstream.messages import Response
+
+FLEX, LIST_PRICE = "flex", "default"
+_FLEX_OPERATION = "chat/completions"
+_NO_ROOM = "resource_unavailable"
+_MIN_FLEX_S = 600.0
+"""Before the job's deadline: a call at the flex tier may take minutes."""
+
+
+async def buy_now(context: ActionContext, operation: JsonOperation) -> Response:
+    """Return the response to an operation that is called at once. Raises as `Context.call`."""
+    endpoint, body = context.connection.endpoint, operation.body
+    operation.set_members(model=endpoint.model_in_body(context.model))  # a batch may have a deployment of its own
+    if body.get("service_tier") is None and _takes_flex(context, operation):
+        operation.set_members(service_tier=FLEX)
+        try:
+            return await ActionContext.call(context, operation)
+        except (RateLimited, RequestRejected, UpstreamRetryLater) as error:
+            reason = error.reason if isinstance(error, UpstreamRetryLater) else error
+            if not _is_about_the_tier(reason):
+                raise
+            if isinstance(reason, RequestRejected):
+                context.capabilities.learn_replacement(FLEX, LIST_PRICE)
+            context.stopped = None  # that was about this tier alone
+        operation.set_members(service_tier=None)
+    return await ActionContext.call(context, operation)
+
+
+def _takes_flex(context: ActionContext, operation: JsonOperation) -> bool:
+    is_sold = context.connection.endpoint.provider == "openai" and operation.name == _FLEX_OPERATION
+    is_refused = context.capabilities.replacement_for(FLEX) != FLEX
+    return is_sold and not is_refused and not context.strict and context.attempt.time.seconds_left() > _MIN_FLEX_S
+
+
+def _is_about_the_tier(error: UpstreamError) -> bool:
+    is_full = error.facts.detail.get("code") == _NO_ROOM
+    is_refused = isinstance(error, RequestRejected) and (
+        error.facts.detail.get("param") == "service_tier" or "service_tier" in str(error) or FLEX in str(error).lower()
+    )
+    return is_full or is_refused
