@@ -105,7 +105,7 @@ class ServiceParts:
         from shared.batches.parts import BatchParts  # noqa: PLC0415
 
         parts = self.settings, self.table, self.blobs, self.queues, self.schedule, self.connections, self.client
-        return BatchWorker(BatchParts(*parts, self.customer_records, self.drain, self.capabilities))
+        return BatchWorker(BatchParts(*parts, self.customer_records, self.drain, self.capabilities, self.telemetry))
 
     @cached_property
     def submissions(self) -> Submissions:

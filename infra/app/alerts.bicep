@@ -158,6 +158,19 @@ var logAlerts = [
     window: 'PT1H'
   }
   {
+    name: 'batches-late'
+    title: 'A batch at a customer\'s provider will hardly end in time'
+    severity: 3
+    query: loadTextContent('../queries/batches-late.kql')
+    column: 'batches'
+    aggregation: 'Maximum'
+    dimensions: ['customer']
+    operator: 'GreaterThan'
+    threshold: 0
+    every: 'PT15M'
+    window: 'PT15M'
+  }
+  {
     name: 'exports-undecided'
     title: 'A billing system refused usage, or may not have it'
     severity: 3

@@ -21,6 +21,7 @@ from shared.batches.parts import BatchParts
 from shared.batches.provider import ProviderBatches
 from shared.batches.provider_batch import ProviderBatch
 from shared.batches.records import MAX_ERROR_LENGTH, State
+from shared.batches.reports import report_end, report_lateness
 from shared.batches.sending import POLL_S, Sending, soon
 from shared.clock import now
 from shared.errors import (
@@ -35,7 +36,6 @@ from shared.errors import (
 )
 from shared.event_names import (
     BATCH_DELAYED,
-    BATCH_ENDED,
     BATCH_GIVEN_UP,
     BATCH_UNREADABLE,
     NAMESPACE,
@@ -83,6 +83,7 @@ class BatchWorker:
         try:
             due_at = await self._take_turn(run)
             if due_at is not None:
+                report_lateness(run.batch)
                 await run.rest(due_at)
         except TurnLost:
             return
@@ -172,12 +173,7 @@ class BatchWorker:
 
     async def _wake(self, run: BatchRun) -> datetime | None:
         await continue_jobs(run, self.parts.queues, self.parts.settings.jobs_queue)
-        batch = run.batch
-        log.info(
-            "%s customer=%s batch=%s status=%s lines=%d answered=%d failed=%d age_s=%d",
-            *(BATCH_ENDED, batch.customer, batch.batch_id, batch.provider_status or "not_sent", batch.lines),
-            *(batch.answered, batch.failed, (now() - batch.opened_at).total_seconds()),
-        )
+        report_end(run.batch, self.parts.telemetry)
         return None
 
     async def _delete_files(self, run: BatchRun, provider: ProviderBatches) -> None:
@@ -206,7 +202,7 @@ class BatchWorker:
             await Sending(self.parts).end_unsent(run, str(error), code=error.code)
             return now()
         if now() >= batch.cancel_at + GIVE_UP_AFTER:
-            log.error("%s customer=%s batch=%s: %s", BATCH_GIVEN_UP, batch.customer, batch.batch_id, log_text(error))
+            log.error("%s customer=%s batch=%s %s", BATCH_GIVEN_UP, batch.customer, batch.batch_id, log_text(error))
             await run.save(state="waking", error=str(error)[:MAX_ERROR_LENGTH])
             return now()
         await run.save(error=str(error)[:MAX_ERROR_LENGTH])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shared.jobs.schedule import Schedule
     from shared.settings import Settings
     from shared.storage.base import Blobs, Queues, Table
+    from shared.telemetry.base import Telemetry
     from shared.upstream.capabilities import Capabilities
     from shared.upstream.client import UpstreamClient
 
@@ -30,3 +31,4 @@ class BatchParts:
     customer_records: CustomerRecords
     drain: Drain
     capabilities: Capabilities
+    telemetry: Telemetry

@@ -69,6 +69,7 @@ class Sending:
             created = await self._create(run, provider)
         await run.save(state="waiting", provider_id=created.id, provider_status=created.status)
         log.info("%s customer=%s batch=%s lines=%d", BATCH_SENT, batch.customer, batch.batch_id, batch.lines)
+        parts.telemetry.batch_sent(batch.customer)
         return soon()
 
     async def end_unsent(self, run: BatchRun, message: str, *, code: str = NOT_SENT) -> None:

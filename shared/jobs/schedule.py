@@ -20,7 +20,7 @@ from zlib import crc32
 
 from shared.clock import now
 from shared.errors import StorageUnavailable
-from shared.event_names import JOBS_WOKEN, NAMESPACE
+from shared.event_names import BATCH_UNATTENDED, JOBS_WOKEN, NAMESPACE
 from shared.jobs.batch_message import batch_key, encode_batch_message
 from shared.jobs.records import State, job_id_of, job_key
 from shared.storage.base import MAX_HIDDEN_S, Queues, Row, RowChanged, RowExists, Table
@@ -32,6 +32,8 @@ BATCHES = "~batches"
 """The partition of the entries of batches: a worker of a version without batches leaves it alone."""
 BATCH_AGAIN = timedelta(minutes=5)
 """After a message that has a batch looked at, another one is sent unless that has happened."""
+BATCH_UNATTENDED_AFTER = timedelta(minutes=30)
+"""A turn takes at most a quarter of an hour, and the messages for the next one come every five minutes."""
 SEND_S = 45.0
 """Seconds for which one run sends what is due; the next run, a minute later, continues."""
 _MILLISECOND = timedelta(milliseconds=1)
@@ -161,6 +163,11 @@ class Schedule:
         row = await self.table.read(customer, batch_key(batch_id))
         if row is None or row.values["state"] == "done" or row.values["due_at"] > due_by:
             return False
+        overdue = due_by - row.values["due_at"]
+        if overdue > BATCH_UNATTENDED_AFTER:
+            log.warning(
+                "%s customer=%s batch=%s overdue_s=%d", BATCH_UNATTENDED, customer, batch_id, overdue.total_seconds()
+            )
         await self.add_batch(customer, batch_id, now() + BATCH_AGAIN)  # if the message gets lost
         await self.queues.send(self.batches_queue, encode_batch_message(customer, batch_id))
         return True

@@ -88,6 +88,12 @@ class Telemetry:
     def exported(self, export: str, counts: Mapping[str, int], lag_s: float) -> None:
         """Report what a run sent of an export, by what became of it, and the age of the oldest that is not sent."""
 
+    def batch_sent(self, customer: str) -> None:
+        """Report that a batch of the customer's calls is at its provider."""
+
+    def batch_ended(self, customer: str, status: str, lines: Mapping[str, int], age_s: float) -> None:
+        """Report that a batch has ended: its status at the provider, its lines by what became of them, and its age."""
+
     def close(self) -> None:
         """Send what has not been sent yet. May wait for the network, for seconds."""
 

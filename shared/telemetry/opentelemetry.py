@@ -137,6 +137,18 @@ class OpenTelemetry(Telemetry):
                 self._metrics.export_events.add(counts[state], {names.ATTR_EXPORT: export, names.ATTR_STATE: state})
         self._metrics.export_lag.record(lag_s, {names.ATTR_EXPORT: export})
 
+    def batch_sent(self, customer: str) -> None:
+        """See Telemetry."""
+        self._metrics.batches.add(1, {**self._by(customer), names.ATTR_STATE: "sent"})
+
+    def batch_ended(self, customer: str, status: str, lines: Mapping[str, int], age_s: float) -> None:
+        """See Telemetry."""
+        by = self._by(customer)
+        self._metrics.batches.add(1, {**by, names.ATTR_STATE: status})
+        for state, number in lines.items():
+            self._metrics.batch_lines.add(number, {**by, names.ATTR_STATE: state})
+        self._metrics.batch_age.record(max(age_s, 0), by)
+
     def close(self) -> None:
         """See Telemetry."""
         for provider in self.providers:

@@ -8,6 +8,7 @@ import re
 from itertools import pairwise
 
 from shared import event_names
+from shared.batches.sending import BATCH_ID
 from shared.errors import BudgetExceeded, CustomerSuspended
 from tests.support import deployment_checks, doc_samples, infra_queries, kql
 
@@ -83,6 +84,7 @@ def test_events_that_alerts_are_promised_for_are_in_queries():
     promised = {
         "app-faults": {"job_error", "usage_record_exists", "usage_not_recorded", "request_failed", "job_finished"},
         "budgets-exhausted": {"budget_exhausted"},
+        "batches-late": {"batch_late", "batch_unattended", "batch_given_up"},
         "callbacks-failing": {"callback_failed"},
         "endpoints-down": {"breaker_open"},
         "jobs-failing": {"job_finished"},
@@ -99,11 +101,12 @@ def test_events_that_alerts_are_promised_for_are_in_queries():
 def test_docs_name_events_that_exist():
     """A word in the runbook and on the page about telemetry that looks like an event is one."""
     families = "|".join(sorted({event.partition("_")[0] for event in EVENTS} - {"callback", "connection", "request"}))
+    others = {"job_id", "batch_model", BATCH_ID, CustomerSuspended.code, BudgetExceeded.code}
     for page in ("runbook.md", "telemetry.md"):
         text = (ROOT / "docs" / page).read_text()
         written = set(re.findall(rf"`((?:{families})_[a-z_]+)`", text))
 
-        assert set() == written - set(EVENTS) - {"job_id", CustomerSuspended.code, BudgetExceeded.code}, page
+        assert set() == written - set(EVENTS) - others, page
     logs = doc_samples.section("docs/operate.md", "Logs")
     assert set() == set(re.findall(r"^([a-z]+(?:_[a-z]+)+) ", logs, re.MULTILINE)) - set(EVENTS)
 

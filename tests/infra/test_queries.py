@@ -62,6 +62,7 @@ def test_functions_in_queries_exist():
         "run_job",
         "dead_letter_job",
         "dead_letter_callback",
+        "dead_letter_batch",
         "retention_sweep",
         "wake_jobs",
         "close_months",

@@ -331,6 +331,25 @@ def test_exports_report_what_became_of_events(collected: Collected):
     assert [({f"{own}.export": "stripe"}, 95.0)] == collected.points(f"{own}.export_lag")
 
 
+def test_batches_report_how_they_ended(collected: Collected):
+    """A batch is counted when it is sent and when it has ended, with its lines and age."""
+    telemetry = collected.telemetry()
+    telemetry.batch_sent("contoso")
+    telemetry.batch_ended("contoso", "expired", {"answered": 3, "failed": 2}, 4000.0)
+
+    own, by = "customer_ai_jobs", {"customer_ai_jobs.customer": "contoso"}
+    counted = {name: collected.points(f"{own}.{name}") for name in ("batches", "batch_lines", "batch_age")}
+    states = {
+        name: sorted((attributes.pop(f"{own}.state", ""), value, attributes == by) for attributes, value in points)
+        for name, points in counted.items()
+    }
+    assert {
+        "batches": [("expired", 1, True), ("sent", 1, True)],
+        "batch_lines": [("answered", 3, True), ("failed", 2, True)],
+        "batch_age": [("", 4000.0, True)],
+    } == states
+
+
 async def test_breaker_reports_its_changes(customer: Customer, collected: Collected):
     """An endpoint that keeps failing opens its breaker once; calls that the open breaker prevents have no span."""
     customer.account.will_answer(*[error(503)] * FAILURES)
