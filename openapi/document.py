@@ -29,6 +29,7 @@ HEALTH = Route("health", "GET", "health", None, "Check whether the app is loaded
 _PATH_PARAMETERS = {
     "customer": ("The customer's id", Name),
     "job_id": ("The job's id", JobId),
+    "connection": ("The connection's name", Name),
     "name": ("The {resource}'s name", Name),
     "statement": ("The month, such as 2026-11, or a correction of it, such as 2026-11-1", StatementId),
 }

@@ -8,7 +8,7 @@ _ID = {"job_id": "order-4711.reply", "customer": "contoso"}
 _WHEN = "2026-11-20T13:12:00.000Z"
 _LINK = "/api/jobs/contoso/order-4711.reply"
 
-PATH_PARAMETERS = {**_ID, "name": "default", "statement": "2026-11"}
+PATH_PARAMETERS = {**_ID, "name": "default", "connection": "default", "statement": "2026-11"}
 PROBLEM_DETAILS = {
     "rate_limited": "Too many such requests are being answered: repeat this one later.",
     "invalid_job": "`input.promt` is not a known member. Did you mean `input.prompt`?",
@@ -82,6 +82,13 @@ RESULT: dict[str, Any] = {
     "finished_at": "2026-11-20T13:12:01.530Z",
 }
 WEBHOOK: dict[str, Any] = {name: value for name, value in JOB.items() if name not in {"job_id", "customer"}}
+PROVIDER_EVENT: dict[str, Any] = {
+    "id": "evt_4711",
+    "object": "event",
+    "created_at": 1795180320,
+    "type": "batch.completed",
+    "data": {"id": "batch_4711"},
+}
 _SUMS = {
     "records": 1,
     "calls": 1,

@@ -29,7 +29,7 @@ _WAIT = Parameter(
     {"type": "string", "examples": ["wait=30"]},
 )
 _SIGNATURE = (
-    Parameter("webhook-id", "header", "The message's id. It is the job's id if the job has none.", {"type": "string"}),
+    Parameter("webhook-id", "header", "The message's id. It is the id of a job that has none.", {"type": "string"}),
     Parameter("webhook-timestamp", "header", "Seconds since 1970, at most five minutes from now.", {"type": "string"}),
     Parameter(
         "webhook-signature", "header", "`v1,` and the signature; several are separated by spaces.", {"type": "string"}
@@ -122,6 +122,30 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
         body_example=examples.WEBHOOK,
         header_example={
             "webhook-id": "msg_4711",
+            "webhook-timestamp": "1795180320",
+            "webhook-signature": "v1,SIGNATURE",
+        },
+    ),
+    "receive_provider_event": Operation(
+        "Takes an event that a provider sends by its own webhooks, signed as the Standard Webhooks specification says "
+        "with the secret that it made for them. If a batch of the connection's jobs has ended, it is looked at within "
+        "seconds instead of a minute. The response is the same whatever the event says, and nothing but the time of "
+        "the next look depends on it.",
+        {204: Response("The event was taken.")},
+        {
+            400: "`invalid_request`: the body is empty. Azure's host also delivers a body that was sent in chunks as "
+            "an empty one.",
+            401: "`unauthorized`: the signature is missing, invalid or more than five minutes off, or the connection "
+            "has no secret for events.",
+            413: "`too_large`: the body is larger than 65,536 bytes.",
+            415: COMPRESSED,
+            503: "`unavailable`: Storage or Key Vault does not respond.",
+        },
+        _SIGNATURE,
+        body={},
+        body_example=examples.PROVIDER_EVENT,
+        header_example={
+            "webhook-id": "evt_4711",
             "webhook-timestamp": "1795180320",
             "webhook-signature": "v1,SIGNATURE",
         },

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shared.batches.batch_worker import BatchWorker
     from shared.batches.job_lines import JobBatches
+    from shared.batches.provider_events import ProviderEvents
     from shared.billing.budgets import Budgets
     from shared.billing.closing import Closing
     from shared.billing.customer_records import CustomerRecords
@@ -197,3 +198,19 @@ class ServiceParts:
         from shared.webhooks.signing import Signing  # noqa: PLC0415
 
         return Signing(self.vault)
+
+    @cached_property
+    def provider_signing(self) -> Signing:
+        """The secrets of providers' own webhooks. Made-up names read no more than those of webhooks alone."""
+        from shared.webhooks.provider_signing import SigningConnections, is_owner  # noqa: PLC0415
+        from shared.webhooks.signing import Signing  # noqa: PLC0415
+
+        store = SigningConnections(self.vault) if self.vault else None
+        return Signing(store, owner="connection", is_owner=is_owner, limits=self.signing.limits)
+
+    @cached_property
+    def provider_events(self) -> ProviderEvents:
+        """Wakes the batches that providers' own webhooks name."""
+        from shared.batches.provider_events import ProviderEvents  # noqa: PLC0415
+
+        return ProviderEvents(self.table, self.queues, self.settings.batches_queue)

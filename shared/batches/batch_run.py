@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.batches.records import LEASE_S, BatchRecord, read_batch
+from shared.batches.records import LEASE_S, SPACING_S, BatchRecord, read_batch
 from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.ids import new_id
@@ -16,6 +16,8 @@ from shared.jobs.schedule import Schedule
 from shared.storage.base import Row, RowChanged, Table
 
 _TRIES = 5
+_JUST_LOOKED_AT = timedelta(seconds=SPACING_S / 2)
+"""A message that comes so soon after a look was meant for that look: events ask for none before SPACING_S."""
 
 
 class TurnLost(Exception):
@@ -54,13 +56,19 @@ class BatchRun:
 
 
 async def begin(table: Table, schedule: Schedule, message: BatchMessage) -> BatchRun | None:
-    """Return a turn at a batch; None if it is done or gone, or another worker has one. Raises StorageUnavailable."""
+    """
+    Return a turn at a batch; None if it is done or gone, another worker has one, or one was just taken.
+
+    Raises StorageUnavailable.
+    """
     for _ in range(_TRIES):
         row = await table.read(message.customer, batch_key(message.batch))
         if row is None:
             return None
         batch, at = read_batch(row), now()
         if batch.state == "done" or (batch.owner and batch.lease_until is not None and batch.lease_until > at):
+            return None
+        if batch.state == "waiting" and batch.last_turn_at is not None and at < batch.last_turn_at + _JUST_LOOKED_AT:
             return None
         run = BatchRun(table, schedule, batch)
         try:

@@ -32,6 +32,8 @@ DEADLINE_SPREAD = timedelta(hours=1)
 """By which the deadlines of a batch's jobs may differ from the first one's."""
 LEASE_S = 180.0
 """Longer than any request to the provider that changes something."""
+SPACING_S = 3.0
+"""Between two looks at a batch that its provider's events ask for."""
 MAX_ERROR_LENGTH = 500
 
 
@@ -103,6 +105,11 @@ class BatchRecord:
     def is_full(self) -> bool:
         """Whether no line fits."""
         return self.lines >= MAX_LINES or self.bytes >= MAX_BYTES
+
+    @property
+    def last_turn_at(self) -> datetime | None:
+        """When a turn at it wrote its row last, None before the first."""
+        return None if self.lease_until is None else self.lease_until - timedelta(seconds=LEASE_S)
 
     def gathers_until(self, window_s: float) -> datetime:
         """Return when it is sent at the latest."""

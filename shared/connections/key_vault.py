@@ -36,7 +36,8 @@ MAX_TAGS = 15
 
 class KeyVaultCredentials:
     """
-    The secrets `ai--{customer}--{connection}`, one for each connection, `webhook--{customer}` and `export--{name}`.
+    The secrets `ai--{customer}--{connection}` and `events--{customer}--{connection}`, one of each for a connection,
+    `webhook--{customer}` and `export--{name}`.
 
     Key Vault returns a secret before `nbf` and after `exp`, too, so the caller has to enforce the dates. It answers 403
     for a disabled secret, for a missing role (ForbiddenByRbac, ForbiddenByPolicy) and for a network that has no access
@@ -79,6 +80,16 @@ class KeyVaultCredentials:
         """See SigningStore."""
         result = await self._read(_signing_name(customer), _signing_disabled(customer))
         return None if result is None else result[0]
+
+    async def events_secret(self, customer: str, connection: str) -> StoredCredential | None:
+        """See webhooks.provider_signing.EventsStore."""
+        result = await self._read(_events_name(customer, connection), _events_disabled(customer, connection))
+        return None if result is None else result[0]
+
+    async def list_events_secrets(self) -> AsyncIterator[tuple[str, SecretInfo]]:
+        """Iterate over the connections with such secrets, each with its customer. Raises as `list`."""
+        async for owner, info in self._list_connections("events"):
+            yield owner, info
 
     async def export_secret(self, export: str) -> StoredCredential | None:
         """Return the newest version of the key of an export, or None. Raises ConnectionDisabled, VaultUnavailable."""
@@ -152,9 +163,13 @@ class KeyVaultCredentials:
 
     async def list_all(self) -> AsyncIterator[tuple[str, SecretInfo]]:
         """As `list`, with the connections of all customers, each with its customer."""
+        async for owner, info in self._list_connections("ai"):
+            yield owner, info
+
+    async def _list_connections(self, kind: str) -> AsyncIterator[tuple[str, SecretInfo]]:
         async for prefix, rest, info in self._list():
             customer, _, connection = rest.partition("--")
-            if prefix == "ai" and customer and connection:
+            if prefix == kind and customer and connection:
                 yield customer, replace(info, connection=connection)
 
     async def _list(self) -> AsyncIterator[tuple[str, str, SecretInfo]]:
@@ -171,12 +186,20 @@ def _signing_name(customer: str) -> str:
     return f"webhook--{customer}"
 
 
+def _events_name(customer: str, connection: str) -> str:
+    return f"events--{customer}--{connection}"
+
+
 def _export_name(export: str) -> str:
     return f"export--{export}"
 
 
 def _signing_disabled(customer: str) -> ConnectionDisabled:
     return ConnectionDisabled(f"The signing secret of customer {customer} is disabled.")
+
+
+def _events_disabled(customer: str, connection: str) -> ConnectionDisabled:
+    return ConnectionDisabled(f"The secret of the events of customer {customer}'s connection {connection} is disabled.")
 
 
 def _disabled(customer: str, connection: str) -> ConnectionDisabled:

@@ -39,10 +39,10 @@ def customer_to_change(request: Request) -> str:
     return customer
 
 
-def check_body(request: Request, *, code: str = "invalid_request") -> None:
+def check_body(request: Request, *, code: str = "invalid_request", limit: int = MAX_BODY_BYTES) -> None:
     """Raises Problem: 413 for a body that is too large, 415 for one that is not JSON, 400 with `code` for none."""
-    if len(request.body) > MAX_BODY_BYTES:
-        raise Problem(413, "too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    if len(request.body) > limit:
+        raise Problem(413, "too_large", f"The body is larger than {limit} bytes.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(415, "unsupported_media_type", "The body must not be compressed.")
     check_media_type(request)

@@ -40,6 +40,7 @@ _STATEMENTS = "customers/{customer}/statements"
 _PROFILE = "customers/{customer}/profile"
 _STATE = "customers/{customer}/state"
 _ADJUSTMENTS = "customers/{customer}/adjustments"
+_PROVIDER_EVENTS = "provider-events/{customer}/{connection}"
 _BUDGETS = "customers/{customer}/budgets"
 _BUDGET = f"{_BUDGETS}/{{name}}"
 
@@ -53,6 +54,7 @@ ROUTES = (
     Route("list_customers", "GET", "customers", "Billing.Read", "List the customers"),
     Route("list_jobs", "GET", "customers/{customer}/jobs", "Jobs.Read", "List a customer's jobs"),
     Route("receive_webhook", "POST", "webhooks/{customer}", None, "Submit a job by a signed webhook"),
+    Route("receive_provider_event", "POST", _PROVIDER_EVENTS, None, "Take an event of a provider's own webhooks"),
     Route("read_usage", "GET", "customers/{customer}/usage", "Billing.Read", "Get a customer's statement"),
     Route("read_all_usage", "GET", "usage", "Billing.Read", "Get what each customer used"),
     Route("list_statements", "GET", _STATEMENTS, "Billing.Read", "List a customer's closed months"),

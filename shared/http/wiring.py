@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from shared.batches.provider_events import ProviderEvents
 from shared.billing.adjustments import Adjustments
 from shared.billing.audit import AuditTrail
 from shared.billing.budget_views import BudgetViews
@@ -23,6 +24,7 @@ from shared.http.customer_profile import CustomerProfileResource
 from shared.http.customers import CustomersResource
 from shared.http.documentation import DocumentationResource
 from shared.http.jobs import JobsResource
+from shared.http.provider_events import ProviderEventsResource
 from shared.http.shares import (
     LIST_WEIGHT,
     MAX_CONNECTION_TESTS,
@@ -68,6 +70,14 @@ class HttpServices(JobServices, Protocol):
     def signing(self) -> Signing:
         """The customers' signing secrets."""
 
+    @property
+    def provider_signing(self) -> Signing:
+        """The secrets of providers' events."""
+
+    @property
+    def provider_events(self) -> ProviderEvents:
+        """What those events wake."""
+
 
 def make_http_app(services: HttpServices) -> HttpApp:
     """Return the HTTP app on these services."""
@@ -103,6 +113,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "list_jobs": jobs.list,
         "list_customers": within_share(customers.list, vault_requests, LIST_WEIGHT),
         "receive_webhook": webhooks.receive,
+        "receive_provider_event": ProviderEventsResource(services.provider_signing, services.provider_events).receive,
         "read_usage": within_share(usage.read, statement_shares),
         "read_all_usage": within_share(usage.read_all, statement_shares, OVERVIEW_WEIGHT),
         "read_profile": profile.read_profile,

@@ -27,7 +27,7 @@ from shared.event_names import NAMESPACE, SIGNING_SECRET_INVALID
 from shared.lru import LRU
 from shared.single_flight import SingleFlight
 from shared.webhooks.signing_keys import KEY_BYTES, key_bytes, split_keys
-from shared.webhooks.signing_reads import Prefetch, ReadLimit
+from shared.webhooks.signing_reads import Prefetch, ReadLimits
 from shared.webhooks.signing_store import SigningStore
 
 if TYPE_CHECKING:
@@ -67,18 +67,27 @@ class _SigningKeys:
 
 
 class Signing:
-    """The signing secrets of customers, or of other owners. `clock` returns monotonic seconds."""
+    """
+    The signing secrets of customers, or of other owners, which `is_owner` tells from names that nobody has.
+
+    `limits` are those of reads, which may be another Signing's, too. `clock` returns monotonic seconds.
+    """
 
     def __init__(
-        self, store: SigningStore | None, *, owner: str = "customer", clock: Callable[[], float] = time.monotonic
+        self,
+        store: SigningStore | None,
+        *,
+        owner: str = "customer",
+        is_owner: Callable[[str], bool] = is_name,
+        limits: ReadLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._owner = owner
+        self._owner, self._is_owner = owner, is_owner
         self._clock = clock
         self._cache = SecretCache[str, _SigningKeys](clock=clock)
         """Of customers that have a secret, or that something is signed for: no made-up name gets here."""
-        self._known_reads = ReadLimit(clock)
-        self._senders_reads = ReadLimit(clock)
+        self.limits = limits or ReadLimits.of(clock)
         self._senders_flights: SingleFlight[str, tuple[Webhook, ...]] = SingleFlight()
         self._senders_names = LRU[str, float](_MAX_SENDERS_NAMES)
         """Names whose secret was read because a signature did not verify, and when."""
@@ -92,7 +101,7 @@ class Signing:
         What `sign` has signed does not verify. The names of `headers` are in lower case. Raises VaultUnavailable if
         the secret can't be read.
         """
-        if not is_name(customer) or headers.get(_ID, "").lstrip().startswith(_OUTGOING):
+        if not self._is_owner(customer) or headers.get(_ID, "").lstrip().startswith(_OUTGOING):
             return self._verify((), body, headers)
         began = self._clock()
         if self._verify(await self._known_keys(customer), body, headers):
@@ -152,7 +161,7 @@ class Signing:
     async def _read_for_sender(self, customer: str, not_before: float) -> tuple[Webhook, ...]:
         """Return the keys as they were read since `not_before`, or as they are read now."""
         try:
-            self._senders_reads.count()
+            self.limits.senders.count()
         except VaultUnavailable:
             self._prefetch.begin()
             raise
@@ -172,7 +181,7 @@ class Signing:
                 self._cache.put(customer, entry)
 
     async def _load_known(self, customer: str) -> Entry[_SigningKeys]:
-        self._known_reads.count()
+        self.limits.known.count()
         return await self._load(customer)
 
     async def _load(self, customer: str) -> Entry[_SigningKeys]:

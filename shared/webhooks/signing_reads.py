@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Self
 
 from shared.errors import VaultUnavailable
 from shared.event_names import NAMESPACE, SIGNING_SECRETS_UNREAD
@@ -37,6 +39,19 @@ class ReadLimit:
         if len(self._read_at) == READS_A_SECOND and read_at - self._read_at[0] < 1:
             raise VaultUnavailable("Too many signing secrets are being read. Try again in 2 seconds.", 2)
         self._read_at.append(read_at)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """Of reads for owners that the worker knows, and for senders whose signature does not verify."""
+
+    known: ReadLimit
+    senders: ReadLimit
+
+    @classmethod
+    def of(cls, clock: Callable[[], float]) -> Self:
+        """Return limits by this clock."""
+        return cls(ReadLimit(clock), ReadLimit(clock))
 
 
 class Prefetch:

@@ -19,7 +19,7 @@ from tests.support.live_server import LiveServer
 
 ROOT = Path(__file__).parents[2]
 MEDIA_TYPES = {"application/problem+json", "application/json", "text/html"}
-OPEN = {"health", "openapi", "docs", "console", "receive_webhook"}
+OPEN = {"health", "openapi", "docs", "console", "receive_webhook", "receive_provider_event"}
 BINDINGS = """
 import json, function_app
 functions = function_app.app.get_functions()
@@ -29,7 +29,8 @@ print(json.dumps({each.get_function_name(): json.loads(each.get_function_json())
 
 def path_of(route: Route) -> str:
     """A path that the route matches."""
-    return f"{API_PREFIX}/{route.path.format(customer='nobody', job_id='nothing', name='nothing', statement='nothing')}"
+    names = dict.fromkeys(("connection", "job_id", "name", "statement"), "nothing")
+    return f"{API_PREFIX}/{route.path.format(customer='nobody', **names)}"
 
 
 def headers_of(response: httpx.Response) -> dict[str, str]:

@@ -60,6 +60,8 @@ async def test_every_response_is_documented(app: LiveServer, tmp_path: Path, pha
     # for long.
     (tmp_path / "schemathesis.toml").write_text(
         '[[operations]]\ninclude-name = "POST /webhooks/{customer}"\nparameters = { customer = "contoso" }\n'
+        '[[operations]]\ninclude-name = "POST /provider-events/{customer}/{connection}"\n'
+        'parameters = { customer = "contoso", connection = "default" }\n'
         '[[operations]]\ninclude-name = "POST /jobs"\nparameters = { Prefer = "wait=2" }\n'
     )
     command = (

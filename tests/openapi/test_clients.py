@@ -102,7 +102,7 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "all_usage": [3],
         "jobs": ["generated-3", "generated-2"],
         "customers": 1,
-        "problems": ["not_found", "unauthorized"],
+        "problems": ["not_found", "unauthorized", "unauthorized"],
         "account": ["Contoso", "active", "-5.00", ["adjustment credit-1", "profile", "connection default"]],
         "closed": [0, "not_found"],
         "budgets": ["5", ["calls"], 204],

@@ -183,6 +183,9 @@ async def test_secrets_are_listed_by_their_kind(own_vault: Vault, credentials: K
 
     connections = [(customer, facts.connection) async for customer, facts in credentials.list_all()]
 
+    events = [(customer, facts.connection) async for customer, facts in credentials.list_events_secrets()]
+
+    assert [("contoso", "eu")] == events
     assert ["contoso", "fabrikam"] == sorted(await credentials.signing_customers())
     assert [("contoso", "default"), ("fabrikam", "eu")] == sorted(connections)
 

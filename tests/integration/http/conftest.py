@@ -27,7 +27,8 @@ def newcomer(harness: Harness) -> Customer:
 @pytest_asyncio.fixture(loop_scope="session")
 async def sender(harness: Harness) -> AsyncIterator[Sender]:
     """The sender of one test. It leaves nothing in the queue that all tests share."""
-    for limit in (harness.services.signing._known_reads, harness.services.signing._senders_reads):
+    limits = harness.services.signing.limits
+    for limit in (limits.known, limits.senders):
         limit._read_at.clear()  # many quick tests look like a flood of invented names
     customer, secret = harness.customer(), new_secret()
     harness.put_secret(f"webhook--{customer.name}", secret)

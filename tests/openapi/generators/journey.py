@@ -34,6 +34,7 @@ from customer_ai_jobs_client.api.jobs import (
     list_jobs,
     read_job,
     read_result,
+    receive_provider_event,
     receive_webhook,
     submit_job,
 )
@@ -126,11 +127,12 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     seen["all_usage"] = [line.calls for line in everybody.lines if line.customer == customer]
     seen["jobs"] = [each.job_id for each in list_jobs.sync(customer, client=client, limit=2).jobs]
     seen["customers"] = len(list_customers.sync(client=client, limit=1).customers)
-    missing = read_job.sync(customer, "no-such-job", client=client)
-    assert isinstance(missing, ProblemDocument)
-    unsigned = receive_webhook.sync(customer, client=client, body={"action": "chat"}, webhook_id="msg_1")
-    assert isinstance(unsigned, ProblemDocument)
-    seen["problems"] = [missing.code, unsigned.code]
+    problems = (
+        read_job.sync(customer, "no-such-job", client=client),
+        receive_webhook.sync(customer, client=client, body={"action": "chat"}, webhook_id="msg_1"),
+        receive_provider_event.sync(customer, "default", client=client, body={}, webhook_id="evt_1"),
+    )
+    seen["problems"] = [each.code for each in problems if isinstance(each, ProblemDocument)]
 
     put_profile.sync(customer, client=client, body=CustomerProfile(legal_name="Contoso", currency="USD"))
     put_state.sync(customer, client=client, body=CustomerState(state=CustomerStateState.ACTIVE))

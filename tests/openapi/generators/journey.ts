@@ -91,7 +91,11 @@ const unsigned = await client.POST("/webhooks/{customer}", {
   params: { path: { customer }, header: { "webhook-id": "msg_1" } },
   body: { action: "chat" },
 });
-seen.problems = [missing.error?.code, unsigned.error?.code];
+const event = await client.POST("/provider-events/{customer}/{connection}", {
+  params: { path: { customer, connection: "default" }, header: { "webhook-id": "evt_1" } },
+  body: {},
+});
+seen.problems = [missing.error?.code, unsigned.error?.code, event.error?.code];
 
 const own = { params: { path: { customer } } };
 body(await client.PUT("/customers/{customer}/profile", { ...own, body: { legal_name: "Contoso", currency: "USD" } }));

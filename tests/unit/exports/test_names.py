@@ -18,7 +18,7 @@ def test_secrets_of_exports_connections_and_signing_never_share_a_name(export: s
         key_vault._export_name(export),
         key_vault._name(customer, connection),
         key_vault._signing_name(customer),
-        f"events--{customer}--{connection}",
+        key_vault._events_name(customer, connection),
     }
 
     assert 4 == len(names)

@@ -1,0 +1,101 @@
+"""
+A provider's own webhook says that a batch has ended, which is a hint: the batch is looked at, and nothing is believed.
+
+Only a batch of that customer and connection is looked at, and by hints once in SPACING_S: the message for a batch that
+was looked at just now is hidden until then, this worker sends no other one meanwhile, and of those that several workers
+send, the batch worker drops all but the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+
+from shared.batches.provider_batch import NoId, check_id
+from shared.batches.records import SPACING_S, BatchRecord, read_batch
+from shared.clock import now
+from shared.contract.decoding import UNREADABLE
+from shared.errors import StorageUnavailable
+from shared.jobs.batch_message import batch_key, encode_batch_message
+from shared.jobs.versions import NewerVersion
+from shared.lru import LRU
+from shared.storage.base import Queues, Table
+
+EVENTS = frozenset({"batch.completed", "batch.failed", "batch.cancelled", "batch.expired"})
+MAX_AGE = timedelta(days=10)
+"""A batch that is older has ended: a job waits for seven days at most, and its provider ends it within two."""
+_MAX_BATCHES = 10_000
+
+
+class _Object(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """What is read of an event."""
+
+    type: str
+    data: _Object
+
+
+@dataclass(slots=True)
+class ProviderEvents:
+    """Wakes the batches that events name. `queue` is that of batches."""
+
+    table: Table
+    queues: Queues
+    queue: str
+    _due: LRU[tuple[str, str, str], datetime] = field(default_factory=lambda: LRU(_MAX_BATCHES))
+    """When the last message for a batch is delivered, by customer, connection and the provider's id."""
+
+    async def receive(self, customer: str, connection: str, body: bytes) -> None:
+        """
+        Have the batch looked at that a verified event names, if it is one of the connection's that has not ended.
+
+        Raises StorageUnavailable.
+        """
+        provider_id = read_event(body)
+        if provider_id is None:
+            return
+        key, at = (customer, connection, provider_id), now()
+        if (self._due.get(key) or at) > at:
+            return
+        async for batch in self._find(*key):
+            await self._wake(key, batch)
+
+    async def _find(self, customer: str, connection: str, provider_id: str) -> AsyncIterator[BatchRecord]:
+        oldest = f"{int((now() - MAX_AGE).timestamp() * 1000):014}"
+        where, after = {"provider_id eq": provider_id, "connection eq": connection, "state ne": "done"}, ""
+        while True:
+            page = await self.table.page(customer, batch_key(oldest), "b`", where=where, after=after)
+            for row in page.rows:
+                try:
+                    yield read_batch(row)
+                except NewerVersion:  # a worker of that version polls it
+                    continue
+            after = page.after
+            if not after:
+                return
+
+    async def _wake(self, key: tuple[str, str, str], batch: BatchRecord) -> None:
+        last_due_at, at, spacing = self._due.get(key), now(), timedelta(seconds=SPACING_S)
+        due_at = max(at, *(last + spacing for last in (last_due_at, batch.last_turn_at) if last is not None))
+        self._due.set(key, due_at)
+        message = encode_batch_message(batch.customer, batch.batch_id)
+        try:
+            await self.queues.send(self.queue, message, delay_s=(due_at - at).total_seconds())
+        except StorageUnavailable:
+            self._due.pop(key)
+            raise
+
+
+def read_event(body: bytes) -> str | None:
+    """Return the provider's id of the batch that an event says has ended; None if it says something else."""
+    try:
+        event = msgspec.json.decode(body, type=_Event)
+        return check_id(event.data.id) if event.type in EVENTS else None
+    except (*UNREADABLE, NoId):
+        return None
