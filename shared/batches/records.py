@@ -11,16 +11,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from shared.contract.batch import BatchState
 from shared.ids import new_id
 from shared.jobs.batch_message import batch_key
 from shared.jobs.versions import VERSION, check_version
 from shared.storage.base import Row
 
-State = Literal["gathering", "sending", "waiting", "harvesting", "waking", "done"]
+State = BatchState
 """
 `gathering`: lines may join. `sending`: its file is uploaded, and the batch created. `waiting`: it is at the provider.
 `harvesting`: answers are read. `waking`: all that will come has been read, and its jobs continue. `done`: they do.
@@ -121,7 +122,16 @@ _COLUMNS = [each.name for each in fields(BatchRecord) if each.name not in {"cust
 
 def new_batch_id(at: datetime) -> str:
     """Return the id of a batch that is opened at a time."""
-    return f"{int(at.timestamp() * 1000):014}-{new_id()[:8]}"
+    return f"{_milliseconds(at)}-{new_id()[:8]}"
+
+
+def key_at(at: datetime) -> str:
+    """Return the key that those of the batches begin after that were opened since then."""
+    return batch_key(_milliseconds(at))
+
+
+def _milliseconds(at: datetime) -> str:
+    return f"{int(at.timestamp() * 1000):014}"
 
 
 def batch_row(batch: BatchRecord) -> Row:

@@ -48,6 +48,8 @@ class JobDocument(Struct, frozen=True, kw_only=True, omit_defaults=True):
     finished_at: str | None = None
     due_at: str | None = None
     """When a job continues that waits for more than two minutes, or that is to run later."""
+    batch: str | None = None
+    """The batch that a waiting job with `processing` `batch` or `cheapest` waits for: hours, on purpose."""
     error: ErrorBody | None = None
     """Of a failed job, the error in its result. Of a waiting job, why it waits."""
     callback: CallbackState | None = None

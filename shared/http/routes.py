@@ -53,6 +53,7 @@ ROUTES = (
     Route("cancel_job", "DELETE", "jobs/{customer}/{job_id}", "Jobs.Submit", "Cancel a job that has not started"),
     Route("list_customers", "GET", "customers", "Billing.Read", "List the customers"),
     Route("list_jobs", "GET", "customers/{customer}/jobs", "Jobs.Read", "List a customer's jobs"),
+    Route("list_batches", "GET", "customers/{customer}/batches", "Jobs.Read", "List a customer's batches"),
     Route("receive_webhook", "POST", "webhooks/{customer}", None, "Submit a job by a signed webhook"),
     Route("receive_provider_event", "POST", _PROVIDER_EVENTS, None, "Take an event of a provider's own webhooks"),
     Route("read_usage", "GET", "customers/{customer}/usage", "Billing.Read", "Get a customer's statement"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from shared.batches.provider_events import ProviderEvents
+from shared.batches.queries import BatchQueries
 from shared.billing.adjustments import Adjustments
 from shared.billing.audit import AuditTrail
 from shared.billing.budget_views import BudgetViews
@@ -17,6 +18,7 @@ from shared.connections.probe import ConnectionProbe
 from shared.http.adjustments import AdjustmentsResource
 from shared.http.app import Handler, HttpApp
 from shared.http.audit import AuditResource
+from shared.http.batches import BatchesResource
 from shared.http.budgets import BudgetsResource
 from shared.http.connections import ConnectionsResource
 from shared.http.console import ConsoleResource
@@ -111,6 +113,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "read_result": jobs.read_result,
         "cancel_job": jobs.cancel,
         "list_jobs": jobs.list,
+        "list_batches": BatchesResource(BatchQueries(table)).list,
         "list_customers": within_share(customers.list, vault_requests, LIST_WEIGHT),
         "receive_webhook": webhooks.receive,
         "receive_provider_event": ProviderEventsResource(services.provider_signing, services.provider_events).receive,

@@ -9,6 +9,7 @@ import msgspec
 from shared.clock import now, rfc3339
 from shared.contract.documents import API_PREFIX, CallbackState, JobDocument, JobState
 from shared.contract.result import ErrorBody, Result
+from shared.jobs.lines import read_ranges
 from shared.jobs.records import JobRecord, is_worker_dead
 
 
@@ -32,6 +33,7 @@ def document_of(record: JobRecord) -> JobDocument:
         started_at=None if record.started_at is None else rfc3339(record.started_at),
         finished_at=None if record.finished_at is None else rfc3339(record.finished_at),
         due_at=_due_at(record),
+        batch=_batch(record),
         error=error,
         callback=_callback(record),
         links=links,
@@ -52,6 +54,11 @@ def _status(record: JobRecord, result: Result | None) -> JobState:
 def _due_at(record: JobRecord) -> str | None:
     waits = record.state in {"queued", "waiting"} and record.wakeup
     return rfc3339(record.due_at) if waits and record.due_at is not None else None
+
+
+def _batch(record: JobRecord) -> str | None:
+    waits = record.state == "waiting" and not record.wakeup and not record.reason
+    return read_ranges(record.lines)[-1].batch if waits and record.lines else None
 
 
 def _callback(record: JobRecord) -> CallbackState | None:

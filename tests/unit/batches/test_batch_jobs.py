@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from local.provider.faults import LOST, BatchFault, CallFault
+from shared import clock
+from shared.batches.queries import BatchQueries
+from shared.contract.documents import JobDocument
+from shared.jobs.status import document_of
 from tests.support.patience import PatientApp, patient_app
 
 
@@ -257,3 +262,20 @@ async def test_the_cheapest_of_a_connection_without_batches_is_bought_at_once(at
     batch = await at.send(customer, "embed", input={"texts": ["one"]})
     await at.deliver()
     assert "Azure does not take the operation embeddings in batches" in at.result(batch)["error"]["message"]
+
+
+async def test_the_status_of_a_job_names_the_batch_that_it_waits_for(at: PatientApp) -> None:
+    customer = at.customer()
+    job = await at.send(customer)
+    await at.deliver()
+
+    async def status() -> JobDocument:
+        record = await at.worker.services.queries.get(customer, job)
+        assert record is not None
+        return document_of(record)
+
+    waiting = await status()
+    (batch,) = await BatchQueries(at.memory.table).since(customer, clock.now() - timedelta(minutes=1))
+    assert (waiting.status, waiting.batch, waiting.error) == ("waiting", batch.batch_id, None)
+    await at.finish([job])
+    assert ((await status()).status, (await status()).batch) == ("succeeded", None)

@@ -66,10 +66,10 @@ async def test_a_batch_that_no_worker_looks_at_is_reported(at: PatientApp, caplo
     await at.send(customer)
     await at.deliver()
 
-    async def lose() -> None:
+    async def drop() -> None:
         at.memory.queues.sent.pop("batches", None)
 
-    at.deliver = lose  # type: ignore[method-assign]
+    at.deliver = drop  # type: ignore[method-assign]
     await at.pass_time(30 * MINUTE)
     assert [] == lines(caplog, BATCH_UNATTENDED)
     await at.pass_time(20 * MINUTE)
