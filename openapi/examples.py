@@ -56,24 +56,6 @@ SUCCEEDED: dict[str, Any] = {
 }
 CANCELLED: dict[str, Any] = {**QUEUED, "status": "cancelled"}
 PAGE: dict[str, Any] = {"jobs": [SUCCEEDED], "continuation": "t_98204803079999_order-4711.reply"}
-BATCH: dict[str, Any] = {
-    "customer": "contoso",
-    "batch": "01795180320000-9f3c1b2a",
-    "state": "waiting",
-    "connection": "default",
-    "model": "gpt-5.5",
-    "operation": "chat/completions",
-    "lines": 1200,
-    "answered": 0,
-    "failed": 0,
-    "opened_at": _WHEN,
-    "deadline": "2026-11-21T14:12:00.000Z",
-    "cancel_at": "2026-11-21T13:52:00.000Z",
-    "due_at": "2026-11-20T13:20:04.000Z",
-    "provider_id": "batch_abc123",
-    "provider_status": "in_progress",
-}
-BATCHES: dict[str, Any] = {"batches": [BATCH], "continuation": BATCH["batch"]}
 RESULT: dict[str, Any] = {
     **_ID,
     "action": "chat",

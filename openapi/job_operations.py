@@ -16,7 +16,6 @@ from openapi.shared_parts import (
     PAGING,
     TOO_LARGE,
 )
-from shared.contract.batch import BatchPage
 from shared.contract.documents import STATES, JobDocument, JobPage
 from shared.contract.job import Job
 from shared.contract.result import Result
@@ -104,14 +103,6 @@ JOB_OPERATIONS: Mapping[str, Operation] = {
             *PAGING,
         ),
         query_example="status=failed&limit=20",
-    ),
-    "list_batches": Operation(
-        "Returns the customer's batches, newest first: what jobs with `processing` `batch` or `cheapest` wait for. It "
-        "has no prompt and no answer.",
-        {200: Response("A page.", {JSON: BatchPage}, example=examples.BATCHES)},
-        {400: BAD_QUERY, 404: NO_CUSTOMER},
-        PAGING,
-        query_example="limit=20",
     ),
     "receive_webhook": Operation(
         "Submits a job that is signed with the customer's secret as the Standard Webhooks specification says. The body "

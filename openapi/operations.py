@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from openapi import examples
+from openapi.batch_operations import BATCH_OPERATIONS
 from openapi.budget_operations import BUDGET_OPERATIONS
 from openapi.connection_operations import CONNECTION_OPERATIONS
 from openapi.customer_operations import CUSTOMER_OPERATIONS
@@ -146,7 +147,7 @@ _APP_OPERATIONS: Mapping[str, Operation] = {
 }
 
 _BY_TAG = {
-    "jobs": JOB_OPERATIONS,
+    "jobs": {**JOB_OPERATIONS, **BATCH_OPERATIONS},
     "connections": CONNECTION_OPERATIONS,
     "customers": CUSTOMER_OPERATIONS,
     "budgets": BUDGET_OPERATIONS,
