@@ -31,7 +31,7 @@ async def publish_prices(hosts: Hosts) -> None:
 
 async def usage_by_customer(hosts: Hosts) -> list[dict[str, Any]]:
     """What each customer used this month, with its amount."""
-    async with _client(hosts) as client, client.get("/api/usage") as response:
+    async with make_client(hosts) as client, client.get("/api/usage") as response:
         lines: list[dict[str, Any]] = (await response.json())["lines"]
         return lines
 
@@ -48,7 +48,7 @@ async def make_invoice(running: Stack, hosts: Hosts) -> bytes:
         rows = [row async for row in table.query_entities(f"PartitionKey eq '{BILLED}' and ({USAGE})")]
         await table.submit_transaction([("create", in_month(row, month)) for row in rows])
     path = f"/api/customers/{BILLED}"
-    async with _client(hosts) as client:
+    async with make_client(hosts) as client:
         async with client.put(f"{path}/profile", json=PROFILE):
             pass
         await _aijobs(hosts, "close-month", "--month", month, "--customer", BILLED, "--yes")
@@ -77,7 +77,8 @@ def console_url(hosts: Hosts) -> str:
     return f"{hosts.url}/api/console"
 
 
-def _client(hosts: Hosts) -> aiohttp.ClientSession:
+def make_client(hosts: Hosts) -> aiohttp.ClientSession:
+    """Return a client of the app's."""
     return aiohttp.ClientSession(hosts.url, raise_for_status=True)
 
 

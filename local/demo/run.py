@@ -15,7 +15,6 @@ from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from azure.data.tables.aio import TableClient
 from azure.storage.blob.aio import BlobClient
@@ -25,10 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from local.demo.billing import BILLED, console_url, make_invoice, publish_prices, usage_by_customer
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
-from local.demo.tables import COLUMNS, amounts_table, error_texts, results_table, usage_table, wrapped
+from local.demo.patient import compare
+from local.demo.real_endpoint import allow, billing_note, use_real_endpoint
+from local.demo.tables import COLUMNS, amounts_table, error_texts, patient_table, results_table, usage_table, wrapped
 from local.paths import PROJECT
 from local.stack import stack
-from local.stack.customers import Customer, onboard
 from local.stack.hosts import Hosts
 from local.stack.node import NotInstalled
 from local.stack.processes import ProcessFailed
@@ -43,6 +43,10 @@ INVOICE_NOTE = "a month that has\nended was closed, with a copy of these records
 STAND_IN_NOTE = (
     "The answers are from a stand-in on this machine, not from a model; it counts no tokens of images and embeddings. "
     "What ran is the app's own code, on emulated Storage and a stand-in for Key Vault. To use a real subscription:"
+)
+PATIENT_NOTE = (
+    "Those with `processing: batch` were lines of one batch. Its provider's event woke them, and so did the app's "
+    "timer, which the demo ran at once, not when the minute was over. A real batch can take a day."
 )
 KEEP_NOTE = "The console shows all this in a browser. To open it: python3 dev.py demo --keep"
 HOST_LINES = 20
@@ -66,10 +70,10 @@ async def run(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     console.print("Starting Storage, Key Vault, the AI endpoint and two Functions workers …")
     try:
-        async with stack.start(workers=2, settings=_allow(endpoint), on_line=host_lines.append) as running:
+        async with stack.start(workers=2, settings=allow(endpoint), on_line=host_lines.append) as running:
             console.print(f"Ready after {time.monotonic() - start:.1f} s.\n")
             if endpoint:
-                await _use_real_endpoint(running, endpoint, arguments.model, arguments.provider, key)
+                await use_real_endpoint(running, endpoint, arguments.model, arguments.provider, key)
             code = await _show(console, running, _hosts(running), real=endpoint)
             await _end(console, running, _hosts(running), keep=arguments.keep)
             return code
@@ -114,6 +118,8 @@ async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | N
         console.print(text, end="\n\n", markup=False)
     console.print(usage_table(records))
     if not real:
+        journal = await running.ai.journal(status=200)
+        console.print(f"The AI endpoint counted {len(journal)} billed calls; there are {len(records)} usage records.\n")
         await _show_amounts(console, running, hosts)
     image = await _save_image(running, results)
     if image is not None:
@@ -121,10 +127,8 @@ async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | N
     if real:
         console.print(wrapped(billing_note(real, records)))
     else:
-        journal = await running.ai.journal(status=200)
         console.print(
-            f"The AI endpoint counted {len(journal)} billed calls; there are {len(records)} usage records.\n\n"
-            f"[dim]{wrapped(STAND_IN_NOTE)}[/dim]\n\n"
+            f"\n[dim]{wrapped(STAND_IN_NOTE)}[/dim]\n\n"
             f"  {KEY}=… python3 dev.py demo --model DEPLOYMENT \\\n"
             "      --endpoint https://RESOURCE.openai.azure.com/openai/v1"
         )
@@ -134,13 +138,20 @@ async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | N
 
 
 async def _show_amounts(console: Console, running: Stack, hosts: Hosts) -> None:
-    """Print what each customer's usage costs, and save the invoice of one of them."""
+    """Print what each customer's usage costs, save the invoice of one of them, and run the patient jobs meanwhile."""
     console.print(amounts_table(await usage_by_customer(hosts)))
-    invoice = await make_invoice(running, hosts)
-    OUTPUT.mkdir(exist_ok=True)
     file = OUTPUT / "invoice.html"
-    await asyncio.to_thread(file.write_bytes, invoice)
-    console.print(f"The invoice of {BILLED} is in [bold]{file.relative_to(PROJECT)}[/bold]: {INVOICE_NOTE}")
+    OUTPUT.mkdir(exist_ok=True)
+    compared = asyncio.create_task(compare(running, hosts))
+    try:
+        invoice = await make_invoice(running, hosts)
+        await asyncio.to_thread(file.write_bytes, invoice)
+        lines = await compared
+    finally:
+        compared.cancel()
+    console.print(f"The invoice of {BILLED} is in [bold]{file.relative_to(PROJECT)}[/bold]: {INVOICE_NOTE}\n")
+    console.print(patient_table(lines))
+    console.print(wrapped(PATIENT_NOTE), end="\n\n")
 
 
 async def _run_jobs(
@@ -208,31 +219,6 @@ async def _save_image(running: Stack, results: Mapping[str, dict[str, Any]]) -> 
     file = OUTPUT / Path(blob["name"]).name
     file.write_bytes(data)
     return file
-
-
-def billing_note(endpoint: str, records: Sequence[Mapping[str, Any]]) -> str:
-    """Who is billed for the answers of a real endpoint, by the usage records: no one, if no call was answered."""
-    if any(record["calls"] for record in records):
-        return f"The answers are from {endpoint}; its owner is billed for them."
-    return (
-        f"{endpoint} answered no call; the table has the errors. "
-        "If the host doesn't show which provider's API it serves, name the provider with --provider."
-    )
-
-
-def _allow(endpoint: str | None) -> dict[str, str]:
-    """The setting that allows a real endpoint, which may be a customer's own gateway."""
-    with contextlib.suppress(ValueError):  # the jobs' errors explain an invalid URL
-        if endpoint and (host := urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}").hostname):
-            return {"ALLOWED_ENDPOINT_SUFFIXES": host}
-    return {}
-
-
-async def _use_real_endpoint(running: Stack, endpoint: str, model: str, provider: str | None, key: str) -> None:
-    """Replace the endpoint of each of the three customers by the real one."""
-    settings = {"default_model": model, **({"provider": provider} if provider else {})}
-    customers = [Customer(each.id, each.kind, endpoint, settings, key=key) for each in running.customers]
-    await onboard(running.vault, "", *customers)
 
 
 @contextlib.asynccontextmanager

@@ -82,6 +82,18 @@ def amounts_table(lines: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def patient_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each way to buy calls: what the provider charges, what the customer pays, and what that saved."""
+    table = _table("The same ten jobs at both prices, as the statement has them")
+    table.add_column("processing", no_wrap=True)
+    for name in ("jobs", "tokens", "provider's price", "amount", "saved"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        money = (f"{line[name]} {line['currency']}" for name in ("list_amount", "amount", "saved"))
+        table.add_row(line["processing"], str(line["jobs"]), f"{line['total_tokens']}", *money)
+    return table
+
+
 def wrapped(text: str, *, indent: str = "") -> str:
     """The text in lines of at most 80 columns, all but the first with an indent."""
     return fill(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

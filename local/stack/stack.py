@@ -18,10 +18,11 @@ from azure.storage.queue.aio import QueueServiceClient
 from local.paths import PROJECT
 from local.provider import server as provider_server
 from local.provider.server import Endpoint
+from local.provider.webhooks import subscribe
 from local.stack import ai_endpoint, azurite, hosts
 from local.stack.ai_endpoint import AiEndpoint
 from local.stack.azurite import Azurite
-from local.stack.customers import Customer, demo_customers, onboard
+from local.stack.customers import Customer, demo_customers, onboard, vault_client
 from local.stack.hosts import Hosts
 from local.stack.processes import Process
 from local.vault import server as vault_server
@@ -105,7 +106,9 @@ async def start(
         await onboard(vault, provider.url, *customers, connection=PATIENT)
         if workers:
             all_settings = {**stack.settings(), **(settings or {})}
-            running = hosts.start(workers, app, all_settings, port or hosts.free_port(), on_line)
+            port = port or hosts.free_port()
+            await send_events(provider, vault, f"http://127.0.0.1:{port}", *customers)
+            running = hosts.start(workers, app, all_settings, port, on_line)
             stack.hosts = await parts.enter_async_context(running)
         yield stack
 
@@ -116,6 +119,15 @@ def add_accounts(provider: Endpoint, *customers: Customer) -> None:
         is_azure = each.settings["provider"] != "openai"
         older = "/deployments/" in each.path
         provider.account(each.key, "azure" if is_azure else "openai", name=each.id, azure_objects=older)
+
+
+async def send_events(provider: Endpoint, vault: Vault, app_url: str, *customers: Customer) -> None:
+    """Have the accounts send their events to the app, as an operator sets it up for each connection."""
+    async with vault_client(vault) as client:
+        for each in customers:
+            url = f"{app_url}/api/provider-events/{each.id}/{PATIENT}"
+            made = subscribe(provider.accounts[each.key], url)
+            await client.set_secret(f"events--{each.id}--{PATIENT}", made.secret)
 
 
 def app_settings(storage: Azurite, vault: Vault) -> dict[str, str]:
@@ -130,6 +142,7 @@ def app_settings(storage: Azurite, vault: Vault) -> dict[str, str]:
         "IDENTITY_ENDPOINT": vault.identity_endpoint,
         "IDENTITY_HEADER": vault.identity_header,
         "ALLOW_LOCAL_ENDPOINTS": "true",
+        "BATCH_WINDOW_S": "1",
         **NAMES,
     }
 

@@ -25,7 +25,7 @@ from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
 from local.__main__ import make_parser
-from local.demo.run import billing_note
+from local.demo.real_endpoint import billing_note
 from local.stack import stack as stacks
 from local.stack.customers import onboard
 from local.stack.stack import Stack

@@ -149,7 +149,7 @@ async def test_invalid_ids_in_paths_find_nothing(live_server: LiveServer, custom
         for parameter in ("customer", "job_id", "name", "statement"):
             if f"{{{parameter}}}" not in route.path:
                 continue
-            values = dict.fromkeys(("job_id", "name", "statement"), "nothing")
+            values = dict.fromkeys(("connection", "job_id", "name", "statement"), "nothing")
             values |= {"customer": customer.name, parameter: trick}
             line = f"{route.method} /api/{route.path.format(**values)} HTTP/1.1\r\n".encode()
             answer = await raw(live_server, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from local.demo.billing import PRICES, closed_month, in_month
 from local.demo.jobs import FAILING, DemoJob, demo_jobs
+from local.demo.patient import patient_jobs
 from local.demo.run import note_on_repeat
-from local.demo.tables import COLUMNS, amounts_table, error_texts, results_table, usage_table
+from local.demo.tables import COLUMNS, amounts_table, error_texts, patient_table, results_table, usage_table
 from shared.contract.price_book import decode_price_book
 
 JOBS = demo_jobs(real=False)
@@ -89,6 +90,31 @@ def test_amounts_are_as_the_app_says():
 
     assert ["contoso", "2", "3", "0.03", "USD"] in rows
     assert ["northwind", "2", "3", "1.20", "USD"] in rows
+
+
+def test_the_patient_jobs_are_the_same_at_both_prices():
+    """Each is sent once for each way to buy it; they differ in nothing else."""
+    jobs = patient_jobs()
+    ways = [
+        [each | {"job_id": "", "options": {}} for each in jobs if each["options"] == {"processing": processing}]
+        for processing in ("standard", "batch")
+    ]
+
+    assert 10 == len(ways[0])
+    assert ways[0] == ways[1]
+    assert 20 == len({each["job_id"] for each in jobs})
+
+
+def test_what_was_saved_is_as_the_statement_says():
+    """A row for each way to buy calls, with its money as it stands in the line, within 80 columns."""
+    money = {"list_amount": "0.060380", "amount": "0.172456", "saved": "0.000000", "currency": "USD"}
+    line = {"processing": "standard", "jobs": 10, "total_tokens": 22630, **money}
+
+    lines = printed(patient_table([line, line | {"processing": "batch", "saved": "0.036228"}]))
+
+    assert ["standard", "10", "22630", "0.060380", "USD", "0.172456", "USD", "0.000000", "USD"] in map(str.split, lines)
+    assert any("0.036228" in each for each in lines)
+    assert all(len(each) <= COLUMNS for each in lines)
 
 
 @pytest.mark.parametrize(

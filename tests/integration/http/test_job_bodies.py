@@ -83,7 +83,7 @@ async def test_a_body_that_is_no_job_is_refused(
 @pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded"])
 async def test_every_body_is_declared_as_json(harness: Harness, route: Route, media_type: str):
     """On each route that takes a body: a browser would send anything else in the name of a signed-in reader."""
-    path = route.path.format(customer=harness.customer().name, name="default")
+    path = route.path.format(customer=harness.customer().name, name="default", connection="default")
     refused = await send(harness, route.method, path, body=b"{}", headers={"content-type": media_type})
 
     refused.assert_problem(415, "unsupported_media_type", "must be application/json")
