@@ -38,16 +38,25 @@ class BatchRun:
 
         RowChanged if one of the other rows can't be written.
         """
-        batch = self.batch
-        values = {**changes, "lease_until": now() + timedelta(seconds=LEASE_S)}
-        row = Row(batch.customer, batch_key(batch.batch_id), values, batch.etag)
-        try:
-            etag, *_ = await self.table.merge_and_insert(row, beside)
-        except RowChanged as exc:
-            if exc.row is not None and exc.row.etag == batch.etag:
-                raise
-            raise TurnLost from None
-        self.batch = replace(batch, etag=etag, **values)
+        while True:
+            batch = self.batch
+            values = {**changes, "lease_until": now() + timedelta(seconds=LEASE_S)}
+            row = Row(batch.customer, batch_key(batch.batch_id), values, batch.etag)
+            try:
+                etag, *_ = await self.table.merge_and_insert(row, beside)
+            except RowChanged as exc:
+                if exc.row is not None and exc.row.etag == batch.etag:
+                    raise
+                self._take_up(exc.row)
+            else:
+                self.batch = replace(batch, etag=etag, **values)
+                return
+
+    def _take_up(self, row: Row | None) -> None:
+        """Go on with the row as it is if it is still this turn's: jobs have joined or left, or an answer got lost."""
+        if row is None or not self.batch.owner or row.values.get("owner") != self.batch.owner:
+            raise TurnLost
+        self.batch = read_batch(row)
 
     async def rest(self, due_at: datetime) -> None:
         """End the turn: the batch is looked at again when it is due. Raises as `save`."""
@@ -70,7 +79,7 @@ async def begin(table: Table, schedule: Schedule, message: BatchMessage) -> Batc
             return None
         if batch.state == "waiting" and batch.last_turn_at is not None and at < batch.last_turn_at + _JUST_LOOKED_AT:
             return None
-        run = BatchRun(table, schedule, batch)
+        run = BatchRun(table, schedule, replace(batch, owner=""))  # another turn's, whose worker died
         try:
             await run.save(owner=new_id())
         except TurnLost:  # jobs join it

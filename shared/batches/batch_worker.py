@@ -167,23 +167,24 @@ class BatchWorker:
             await harvest.fill(batch.error_code or "batch_failed", batch.error or "The provider did not run the batch.")
         elif batch.provider_status == "cancelled":
             await harvest.fill("batch_cancelled", "The batch was cancelled before this call was made.")
-        await self._delete_files(run, provider)
         await run.save(state="waking")
         return None
 
     async def _wake(self, run: BatchRun) -> datetime | None:
         await continue_jobs(run, self.parts.queues, self.parts.settings.jobs_queue)
+        await self._delete_files(run)  # at the end: what is not stored yet is read from them
+        await run.save(state="done")
         report_end(run.batch, self.parts.telemetry)
         return None
 
-    async def _delete_files(self, run: BatchRun, provider: ProviderBatches) -> None:
+    async def _delete_files(self, run: BatchRun) -> None:
         batch = run.batch
-        for file_id in filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)):
-            try:
+        try:
+            provider = await self._provider(run)
+            for file_id in filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)):
                 await provider.delete_file(file_id)
-            except UpstreamError as exc:  # it expires
-                log.warning("%s customer=%s batch=%s %s", BATCH_DELAYED, batch.customer, batch.batch_id, log_text(exc))
-                return
+        except (JobError, RetryLater) as exc:  # they expire
+            log.warning("%s customer=%s batch=%s %s", BATCH_DELAYED, batch.customer, batch.batch_id, log_text(exc))
 
     async def _provider(self, run: BatchRun) -> ProviderBatches:
         return ProviderBatches(

@@ -132,7 +132,7 @@ async def continue_jobs(run: BatchRun, queues: Queues, jobs_queue: str) -> None:
             await run.save(woken=line_number(row.key) + 1)
             waiting = []
     await gather_limited(queues.send(jobs_queue, each) for each in waiting)
-    await run.save(state="done", woken=run.batch.lines)
+    await run.save(woken=run.batch.lines)
 
 
 def _number(custom_id: str | None) -> int:

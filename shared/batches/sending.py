@@ -104,7 +104,7 @@ class Sending:
             raise
         except UpstreamError as exc:
             if not may_exist(exc):
-                await run.save(create_begun=False)
+                await run.save(create_begun=batch.create_begun)  # an earlier one may exist
             raise
 
 

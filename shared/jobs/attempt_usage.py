@@ -99,8 +99,8 @@ class AttemptUsage:
 
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died, if they may have made calls."""
-        if self.job.action in WITHOUT_CONNECTION:
-            return
+        if self.job.action in WITHOUT_CONNECTION or self.job.options.processing == "batch":
+            return  # the calls of the latter are a batch's, and on record as its lines
         self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 
     def settlement(self) -> list[Row]:

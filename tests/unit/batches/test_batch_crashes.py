@@ -1,0 +1,174 @@
+"""Patient jobs whose workers are killed at any operation, beside any fault of their provider."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+import pytest
+
+from local.provider.account import Account
+from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, BatchFault, CallFault, error
+from shared.batches import provider
+from tests.support.worker_crashes import CrashingApp, Process, crashing_app
+
+AFTERWARDS_S = 3600.0
+"""In which whatever is still under way would go wrong."""
+
+
+async def _chat(app: CrashingApp, customer: str) -> list[str]:
+    return [await app.send(customer, job_id=f"job-{number}") for number in range(2)]
+
+
+async def _multi_chat(app: CrashingApp, customer: str) -> list[str]:
+    """One job whose lines join in two transactions."""
+    prompts = [f"Say number {number}." for number in range(45)]
+    return [await app.send(customer, "multi_chat", input={"prompts": prompts})]
+
+
+async def _summarize(app: CrashingApp, customer: str) -> list[str]:
+    """One job of two rounds."""
+    text = "\n\n".join(f"Paragraph {number}. " + "Words follow words in it. " * 40 for number in range(900))
+    return [await app.send(customer, "summarize", input={"text": text[:45_000]})]
+
+
+JOBS: Mapping[str, Callable[[CrashingApp, str], Awaitable[list[str]]]] = {
+    "chat": _chat,
+    "multi_chat": _multi_chat,
+    "summarize": _summarize,
+}
+
+
+class Fault(NamedTuple):
+    """A fault of the provider; whether all jobs succeed all the same, and how many calls stay without an answer."""
+
+    add: Callable[[Account], None]
+    succeeded: bool = True
+    unanswered: int = 0
+
+
+def _none(_: Account) -> None:
+    pass
+
+
+def _route_fault(route: str, name: str, times: int) -> Fault:
+    def add(account: Account) -> None:
+        account.faults.route(route, ROUTE_FAULTS[name], times)
+        if route == "batches.list":  # asked only if the answer to a creation got lost
+            account.faults.route("batches.create", LOST)
+
+    return Fault(add)
+
+
+def _batch_fault(*faults: BatchFault, lost: bool = False, **expected: int) -> Fault:
+    def add(account: Account) -> None:
+        for fault in faults:
+            account.faults.batches.add(fault)
+        if lost:
+            account.faults.route("batches.create", LOST)
+
+    return Fault(add, **expected)  # type: ignore[arg-type]
+
+
+def _call_fault(fault: CallFault, *, succeeded: bool = True) -> Fault:
+    return Fault(lambda account: account.faults.calls.add(fault), succeeded)
+
+
+ROUTE_FAULTS = {
+    "lost": LOST,
+    "reset": RESET,
+    "cut": CUT,
+    "hang": HANG,
+    "hang_after": HANG_AFTER,
+    "429": error(429),
+    "500": error(500),
+    "503": error(503, retry_after_s=120),
+    "408": error(408),
+}
+ROUTES = ("files.create", "files.get", "batches.create", "batches.list", "batches.get", "files.content", "files.delete")
+FAULTS = {
+    **{
+        f"{route} {name} {times}": _route_fault(route, name, times)
+        for route in ROUTES
+        for name in ROUTE_FAULTS
+        for times in (1, 3)
+    },
+    "odd output": _batch_fault(BatchFault(shuffle=True, duplicates=3, bom=True)),
+    "validating for long": _batch_fault(BatchFault(validating_s=7200)),
+    "expired with half": _batch_fault(BatchFault(expire_share=0.5)),
+    "no room": _batch_fault(BatchFault(fail_code="token_limit_exceeded")),
+    "errors only": _batch_fault(BatchFault(errors_only=True)),
+    "lost and listed late": _batch_fault(BatchFault(list_late_s=100), lost=True),
+    "a line missing": _batch_fault(BatchFault(missing=1), succeeded=False, unanswered=1),
+    "a line 500": _call_fault(CallFault(500)),
+    "a line 429": _call_fault(CallFault(429, "rate_limit_exceeded")),
+    "a line filtered": _call_fault(CallFault(200), succeeded=False),
+}
+NO_FAULT = Fault(_none)
+
+
+@pytest.fixture(autouse=True)
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider, "REQUEST_S", 0.3)
+    monkeypatch.setattr(provider, "STALL_S", 0.3)
+
+
+Live = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+def live(client, monkeypatch) -> Live:
+    """Runs jobs of a kind from the queue to their results, and checks what came of them."""
+
+    async def run(kind: str, process: Process, fault: Fault = NO_FAULT) -> Process:
+        async with crashing_app(client, monkeypatch, process) as app:
+            customer = app.customer()
+            fault.add(app.accounts[customer])
+            jobs = await JOBS[kind](app, customer)
+            await app.deliver()
+            await app.finish(jobs)
+            await app.pass_time(AFTERWARDS_S)
+            assert app.deaths == (process.dies_at > 0)
+            app.check(customer, jobs, succeeded=fault.succeeded, unanswered=fault.unanswered)
+        return process
+
+    return run
+
+
+async def test_a_worker_may_die_at_any_operation(live: Live) -> None:
+    """Nothing is bought twice, lost or left out of the records. Here at a third of them, of which half are made."""
+    operations = (await live("chat", Process())).operations
+    assert len(operations) > 35
+    for number in range(1, len(operations) + 1, 3):
+        await live("chat", Process(number, after=number % 2 == 0))
+
+
+@pytest.mark.parametrize("name", ["batches.create lost 1", "files.content cut 3", "expired with half", "no room"])
+async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name: str) -> None:
+    """See above; some operations."""
+    operations = (await live("chat", Process(), FAULTS[name])).operations
+    for number in range(8, len(operations) + 1, 16):
+        await live("chat", Process(number, after=number % 2 == 0), FAULTS[name])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", JOBS)
+async def test_a_worker_may_die_at_any_operation_made_or_not(live: Live, kind: str) -> None:
+    """See above."""
+    operations = (await live(kind, Process())).operations
+    for number in range(1, len(operations) + 1):
+        for after in (False, True):
+            await live(kind, Process(number, after=after))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_worker_may_die_at_any_operation_beside_any_fault(live: Live, name: str) -> None:
+    """See above. Chat jobs at every other operation, of the others a few."""
+    fault, chance = FAULTS[name], random.Random(name)
+    for kind in JOBS:
+        operations = (await live(kind, Process(), fault)).operations
+        numbers = range(1, len(operations) + 1)
+        for number in numbers[chance.randrange(2) :: 2] if kind == "chat" else chance.sample(numbers, 4):
+            await live(kind, Process(number, after=chance.random() < 0.5), fault)
