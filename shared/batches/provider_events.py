@@ -19,7 +19,7 @@ from shared.batches.records import SPACING_S, BatchRecord, read_batch
 from shared.clock import now
 from shared.contract.decoding import UNREADABLE
 from shared.errors import StorageUnavailable
-from shared.jobs.batch_message import batch_key, encode_batch_message
+from shared.jobs.batch_message import LAST, batch_key, encode_batch_message
 from shared.jobs.versions import NewerVersion
 from shared.lru import LRU
 from shared.storage.base import Queues, Table
@@ -70,7 +70,7 @@ class ProviderEvents:
         oldest = f"{int((now() - MAX_AGE).timestamp() * 1000):014}"
         where, after = {"provider_id eq": provider_id, "connection eq": connection, "state ne": "done"}, ""
         while True:
-            page = await self.table.page(customer, batch_key(oldest), "b`", where=where, after=after)
+            page = await self.table.page(customer, batch_key(oldest), LAST, where=where, after=after)
             for row in page.rows:
                 try:
                     yield read_batch(row)

@@ -13,7 +13,7 @@ from shared.batches.records import BatchRecord, key_at, read_batch
 from shared.batches.reports import is_late
 from shared.clock import now, rfc3339
 from shared.contract.batch import BatchDocument
-from shared.jobs.batch_message import batch_key
+from shared.jobs.batch_message import LAST, PREFIX, batch_key
 from shared.jobs.lines import TAKEN_OUT
 from shared.storage.base import Table
 
@@ -56,18 +56,18 @@ class BatchQueries:
     async def newest(self, customer: str, *, after: str, limit: int) -> tuple[list[BatchRecord], str]:
         """Return up to `limit` batches that are older than `after`, newest first, and where the next page starts."""
         keys = deque[str](maxlen=limit + 1)
-        async for key in self._keys(customer, batch_key(after) if after else "b`"):
+        async for key in self._keys(customer, batch_key(after) if after else LAST):
             keys.append(key)
         if not keys:
             return [], ""
-        continuation = keys[1].removeprefix("b_") if len(keys) > limit else ""
+        continuation = keys[1].removeprefix(PREFIX) if len(keys) > limit else ""
         first = keys[1] if continuation else keys[0]
         rows = [row async for row in self.table.scan(customer, first, f"{keys[-1]}!")]
         return [read_batch(row) for row in reversed(rows)][:limit], continuation
 
     async def since(self, customer: str, at: datetime) -> list[BatchRecord]:
         """Return the batches that were opened since then, the newest first."""
-        rows = [row async for row in self.table.scan(customer, key_at(at), "b`")]
+        rows = [row async for row in self.table.scan(customer, key_at(at), LAST)]
         return [read_batch(row) for row in reversed(rows)]
 
     async def count_lines(self, batch: BatchRecord) -> LineCounts:
@@ -89,7 +89,7 @@ class BatchQueries:
     async def _keys(self, customer: str, last: str) -> AsyncIterator[str]:
         after = ""
         while True:
-            page = await self.table.page(customer, "b_", last, columns=(), after=after)
+            page = await self.table.page(customer, PREFIX, last, columns=(), after=after)
             for row in page.rows:
                 yield row.key
             after = page.after

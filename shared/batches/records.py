@@ -1,7 +1,7 @@
 """
 What the jobs table holds of batches, all in the customer's partition. Pure.
 
-`b_{batch}` is a batch, `g_{group}` names those of a group that lines may still join, `l_{batch}_{number}` is a line
+`p_{batch}` is a batch, `g_{group}` names those of a group that lines may still join, `l_{batch}_{number}` is a line
 (see jobs.lines). A batch's id begins with the time at which it was opened, so that they are in order.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 
 from shared.contract.batch import BatchState
 from shared.ids import new_id
-from shared.jobs.batch_message import batch_key
+from shared.jobs.batch_message import PREFIX, batch_key
 from shared.jobs.versions import VERSION, check_version
 from shared.storage.base import Row
 
@@ -144,7 +144,7 @@ def read_batch(row: Row) -> BatchRecord:
     """Return the batch in a row. Raises NewerVersion."""
     check_version(row.values.get("version", 0), "batch's row")
     values: dict[str, Any] = {name: row.values[name] for name in _COLUMNS if row.values.get(name) is not None}
-    return BatchRecord(row.partition, row.key.removeprefix("b_"), row.etag, **values)
+    return BatchRecord(row.partition, row.key.removeprefix(PREFIX), row.etag, **values)
 
 
 class OpenBatch(NamedTuple):

@@ -7,6 +7,9 @@ import msgspec
 from shared.contract.decoding import UNREADABLE
 from shared.jobs.versions import VERSION, Version, check_version
 
+PREFIX, LAST = "p_", "p`"
+"""How the keys of batches' rows begin, and the end of their range. `b_` are budgets' (see `billing.bucket_rows`)."""
+
 
 class BatchMessage(msgspec.Struct, frozen=True):
     """A message of the queue of batches: look at this one."""
@@ -18,7 +21,7 @@ class BatchMessage(msgspec.Struct, frozen=True):
 
 def batch_key(batch_id: str) -> str:
     """Return the key of a batch's row (see `batches.records`)."""
-    return f"b_{batch_id}"
+    return f"{PREFIX}{batch_id}"
 
 
 def encode_batch_message(customer: str, batch_id: str) -> bytes:

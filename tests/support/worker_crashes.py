@@ -20,6 +20,7 @@ from typing import Any, cast
 import pytest
 
 from shared import clock
+from shared.jobs.batch_message import PREFIX
 from shared.jobs.message import Delivery
 from shared.upstream.client import UpstreamClient
 from tests.support.counted_records import counted
@@ -237,7 +238,7 @@ class CrashingApp(PatientApp):
         results = [self.result(job) for job in jobs]
         assert not succeeded or {result["status"] for result in results} == {"succeeded"}
         assert sum(result["usage"]["calls"] for result in results if result.get("usage")) == len(answered)
-        assert {row["state"] for row in self.rows(customer, "b_")} <= {"done"}
+        assert {row["state"] for row in self.rows(customer, PREFIX)} <= {"done"}
         assert {row["state"] for row in self.rows(customer, "j_")} == {"done"}
         assert self.messages == []
 

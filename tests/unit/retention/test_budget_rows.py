@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from shared.batches.queries import BatchQueries
+from shared.batches.records import BatchRecord, batch_row, new_batch_id
 from shared.billing.bucket_rows import pool_key
 from shared.billing.buckets import new_buckets, quantum_of, terms_of
 from shared.contract.budget import Budget
+from shared.jobs.batch_message import batch_key
 from shared.retention.budget_rows import BudgetRows
 from shared.storage.base import Row
 from tests.support.budget_jobs import CUSTOMER
@@ -41,3 +44,17 @@ async def test_buckets_of_old_periods_are_removed():
     await BudgetRows(table).remove(CUSTOMER, "", before="2026-09")
 
     assert {"2026-09"} == {key.rsplit("_", 2)[1] for _, key in table.rows}
+
+
+async def test_batches_are_no_buckets():
+    """The sweep of budgets leaves a batch's row, however old it is, and a list of batches has no budget's."""
+    table = MemoryTable()
+    await spend(table, AT, "1")
+    batch = BatchRecord(CUSTOMER, new_batch_id(AT), "", "default", "gpt-4o", "chat/completions", AT, AT, AT, AT)
+    await table.insert(batch_row(batch))
+
+    await BudgetRows(table).remove(CUSTOMER, "", before="2026-11")
+
+    assert (CUSTOMER, batch_key(batch.batch_id)) in table.rows
+    listed, _ = await BatchQueries(table).newest(CUSTOMER, after="", limit=9)
+    assert [batch.batch_id] == [each.batch_id for each in listed]
