@@ -8,9 +8,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from shared.batches.eligibility import refusal
 from shared.batches.gathering import MAX_JOIN_LINES, Gathering, Join
 from shared.batches.records import HARVESTED, Group, read_batch
+from shared.billing.reserved_amounts import ReservedFor
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.errors import LeaseLost
@@ -22,6 +25,8 @@ from shared.jobs.lines import (
     CANCEL_BEFORE_S,
     MAX_INLINE_BYTES,
     MISSING,
+    NOT_SENT,
+    TAKEN_OUT,
     Answer,
     Line,
     LineRange,
@@ -42,7 +47,7 @@ from shared.storage.base import Blobs, Queues, Row, RowChanged, Table
 
 _LINE_BYTES = 120
 """What a line of the file has beside its body."""
-_COLUMNS = ("job_id", "key", "digest", "status", "request_id", "error_code", "error", "answer", "in_blob")
+_COLUMNS = ("job_id", "key", "digest", "status", "request_id", "error_code", "error", "answer", "in_blob", TAKEN_OUT)
 _MAX_ANSWER = 64 * 1024 * 1024
 
 
@@ -90,6 +95,9 @@ class JobBatches:
     ) -> None:
         for part in parts[:-1]:
             lease = await self._join(attempt, part, message, lease, renewal(now(), attempt.ledger.lease_s))
+            attempt.lease = lease
+            if attempt.budgets is not None:
+                attempt.budgets.keeps = True  # even if the rest can't join
             joined |= {each.batch for each in read_ranges(lease.lines)[-1:]}
         values = waiting_values(lease, attempt.usage.unrecoverable)
         if parts:
@@ -109,10 +117,12 @@ class JobBatches:
         model = connection.batch_model or connection.endpoint.model_in_body(attempt.usage.model or "")
         group = Group(job.customer, connection.name, model, lines[0].operation)
         earlier = {each.batch for each in read_ranges(lease.lines)}
+        bought_for = msgspec.json.encode(_bought_for(attempt)).decode()
 
         def rows(batch: str, first: int) -> list[Row]:
             column = with_range(lease.lines, LineRange(batch, first, len(lines)))
-            job_row = Row(lease.customer, job_key(lease.job_id), {**values, "lines": column}, lease.etag)
+            columns = {**values, "lines": column, "reserved_for": bought_for}
+            job_row = Row(lease.customer, job_key(lease.job_id), columns, lease.etag)
             own = [line_row(job.customer, job.id, batch, first + n, line) for n, line in enumerate(lines)]
             if batch not in earlier:
                 own[0] = line_row(job.customer, job.id, batch, first, lines[0], message=message)
@@ -157,10 +167,18 @@ class JobBatches:
         if values.get("in_blob"):
             name = answer_blob(customer, values["job_id"], batch, number)
             body = await self.blobs.read(self.container, name, _MAX_ANSWER) or b""
-        answer = read_answer(values, body)
+        answer = Answer(error_code=NOT_SENT) if values.get(TAKEN_OUT) else read_answer(values, body)
         if answer is None and has_ended:
             answer = Answer(error_code=MISSING)
         return LineRecord(batch, number, values["key"], values["digest"], answer)
+
+
+def _bought_for(attempt: Attempt) -> ReservedFor:
+    """Return what the records of the job's lines say of its connection if it ends without that."""
+    usage, connection, budgets = attempt.usage, attempt.connection, attempt.budgets
+    assert connection is not None  # noqa: S101  # its context has one
+    limit = budgets.output_limit if budgets else None
+    return ReservedFor(usage.model or "", usage.label or connection.label(), usage.deployment_scope, limit)
 
 
 def _batch_of(row: Row) -> str:

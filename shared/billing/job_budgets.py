@@ -11,60 +11,24 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from shared.billing.bookings import Booking, BookingRefused, Settled, Target, reserved_amount, settled_of
 from shared.billing.bucket_moves import LimitReached
 from shared.billing.bucket_rows import PoolKey, pool_key
-from shared.billing.buckets import ZERO, Change
+from shared.billing.buckets import ZERO, Change, Terms, budget_of
 from shared.billing.budget_pool import BudgetPool, Writes
 from shared.billing.budgets import Budgets
-from shared.billing.money import EXACT, exact_sum
+from shared.billing.measures import Measure
+from shared.billing.money import EXACT
 from shared.billing.reserved_amounts import ReservedAmount, ReservedFor
-from shared.billing.usage_records import is_placeholder
 from shared.contract.budget import Budget
 from shared.storage.base import MAX_TRANSACTION_ROWS, Row, RowChanged
 
-_RECORDS = ("u_", "c_")
-_ENDED = frozenset({"done", "waiting"})
-"""States of a job whose attempt has ended."""
-_Target = tuple[BudgetPool, int]
-"""A bucket."""
 _Changes = tuple[BudgetPool, dict[int, Change]]
 """What changes in the buckets of a budget, by their numbers."""
-
-
-@dataclass(slots=True)
-class Booking:
-    """What a job reserves of one budget."""
-
-    name: str
-    budget: Budget
-    amount: Decimal
-    """What is reserved and not settled yet."""
-    measure: Callable[[Mapping[str, Any]], Decimal]
-    """Returns what a usage record counts."""
-    kind: str = ""
-    """The kind of job, if its amount could not be estimated."""
-    target: _Target = field(init=False)
-    """Set by `JobBudgets.request`."""
-    spent: Decimal = ZERO
-    """What it has settled."""
-
-
-_Settled = tuple[Booking, Decimal, Decimal]
-"""What of a booking a transaction spends, and what it leaves reserved."""
-
-
-class BookingRefused(Exception):
-    """A budget has too little left for a booking. `left`, `is_reserved`: see LimitReached."""
-
-    def __init__(self, booking: Booking, left: Decimal, *, is_reserved: bool) -> None:
-        super().__init__()
-        self.booking, self.left, self.is_reserved = booking, left, is_reserved
 
 
 @dataclass(slots=True)
@@ -75,6 +39,10 @@ class JobBudgets:
     customer: str
     in_doubt: Sequence[ReservedAmount] = ()
     held: list[Booking] = field(default_factory=list)
+    is_restored: bool = False
+    """Whether what is held was reserved by an earlier attempt, and nothing more has been requested."""
+    keeps: bool = False
+    """Whether a job that waits keeps what it holds, because calls of it are at their provider."""
     requested: list[Booking] = field(default_factory=list)
     """What the next transaction reserves."""
     reserved_for: ReservedFor | None = None
@@ -90,6 +58,22 @@ class JobBudgets:
             booking.target = pool, pool.choose(booking.amount)
         self.requested = list(bookings)
 
+    def hold(self, reserved: Sequence[ReservedAmount], measure: Callable[[ReservedAmount], Measure]) -> None:
+        """Hold what an earlier attempt has reserved, in its own buckets. `measure`: returns what counts its records."""
+        for each in reserved:
+            key = PoolKey(self.customer, each.budget, each.unit, each.period)
+            unknown = budget_of(Terms(ZERO), each.unit, key.kind)
+            booking = Booking(each.budget, unknown, each.amount, measure(each), is_defined=False)
+            booking.target = self.budgets.pool(key), each.bucket
+            self.held.append(booking)
+        self.is_restored = True
+
+    def held_of(self, name: str, budget: Budget) -> Booking | None:
+        """Return what is held of a budget, unless it had another unit or period then."""
+        own = (name, budget.unit, budget.period)
+        keys = [(booking, booking.target[0].key) for booking in self.held]
+        return next((booking for booking, key in keys if (key.budget, key.unit, key.kind) == own), None)
+
     def fits(self) -> bool:
         """Return whether there is probably enough for what is requested. Reads nothing."""
         targets = [(*booking.target, booking.amount) for booking in self.requested]
@@ -101,13 +85,14 @@ class JobBudgets:
 
         Return the new etag of the job's row. Raises RowChanged because of these rows, BookingRefused.
         """
-        ended = changed.values.get("state") in _ENDED
-        settled = [_settled(booking, added, ended=ended) for booking in self.held]
+        state = changed.values.get("state")
+        ended = state == "done" or (state == "waiting" and not self.keeps)
+        settled = [settled_of(booking, added, ended=ended) for booking in self.held]
         changes = self._changes(settled, ended=ended)
         if not (changes or (ended and self.held)):
             return await self.budgets.table.merge_and_insert(changed, added, operation_id=operation_id)
-        kept = [] if ended else [_held(booking, left) for booking, _, left in settled]
-        kept += [_held(booking, booking.amount) for booking in self.requested]
+        kept = [] if ended else [reserved_amount(booking, left) for booking, _, left in settled]
+        kept += [reserved_amount(booking, booking.amount) for booking in self.requested]
         values = {**changed.values, "reservation": msgspec.json.encode(kept).decode() if kept else ""}
         if self.requested and self.reserved_for is not None:
             values["reserved_for"] = msgspec.json.encode(self.reserved_for).decode()
@@ -119,8 +104,8 @@ class JobBudgets:
         self.requested, self.in_doubt = [], ()
         return [etag]
 
-    def _changes(self, settled: Sequence[_Settled], *, ended: bool) -> Sequence[_Changes]:
-        changes: list[tuple[_Target, Change]] = []
+    def _changes(self, settled: Sequence[Settled], *, ended: bool) -> Sequence[_Changes]:
+        changes: list[tuple[Target, Change]] = []
         for held in self.in_doubt:
             # A job is counted when it ends; all else may have been consumed.
             amount = ZERO if held.unit == "jobs" else held.amount
@@ -138,7 +123,7 @@ class JobBudgets:
 
     async def _write(self, row: Row, added: Sequence[Row], operation_id: str, changes: Sequence[_Changes]) -> str:
         repeated, self._uncertain = self._uncertain == operation_id, operation_id
-        locked: list[_Target] = []
+        locked: list[Target] = []
         try:
             for pool, own in changes:
                 for number in own:
@@ -197,7 +182,9 @@ class JobBudgets:
         bookings = (*self.requested, *self.held)
         booking = next((each for each in bookings if each.target[0].key == pool.key), None)
         try:
-            return await pool.writes(changes, booking.budget if booking else None, locks, room=room)
+            return await pool.writes(
+                changes, booking.budget if booking and booking.is_defined else None, locks, room=room
+            )
         except LimitReached as exc:
             assert booking is not None  # noqa: S101  # only a request is refused
             raise BookingRefused(booking, exc.left, is_reserved=exc.is_reserved) from None
@@ -209,23 +196,10 @@ class JobBudgets:
         return current.etag if current is not None and is_own else ""
 
 
-def _settled(booking: Booking, added: Sequence[Row], *, ended: bool) -> _Settled:
-    spent = exact_sum(
-        [booking.measure(row.values) for row in added if row.key.startswith(_RECORDS) and not is_placeholder(row)]
-    )
-    return booking, spent, ZERO if ended else max(EXACT.subtract(booking.amount, spent), ZERO)
-
-
-def _by_pool(changes: Sequence[tuple[_Target, Change]]) -> Sequence[_Changes]:
+def _by_pool(changes: Sequence[tuple[Target, Change]]) -> Sequence[_Changes]:
     """Return the changes in one order, so that no two attempts wait for each other."""
     pools: dict[PoolKey, _Changes] = {}
     for (pool, number), change in changes:
         _, own = pools.setdefault(pool.key, (pool, {}))
         own[number] = own[number] + change if number in own else change
     return [(pools[key][0], dict(sorted(pools[key][1].items()))) for key in sorted(pools)]
-
-
-def _held(booking: Booking, amount: Decimal) -> ReservedAmount:
-    pool, number = booking.target
-    key = pool.key
-    return ReservedAmount(key.budget, key.unit, key.period, number, amount)

@@ -21,11 +21,17 @@ class ReservedAmount(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ReservedFor(msgspec.Struct, frozen=True):
-    """What a job's row says of the calls that it has reserved for. The sweep needs it if no attempt follows."""
+    """
+    What a job's row says of the calls that it has reserved for, or that are lines of batches.
+
+    It is needed if the job ends without its connection, or without an attempt.
+    """
 
     model: str
     connection: ConnectionLabel
     deployment_scope: str | None = None
+    output_limit: int | None = None
+    """See JobBudgets."""
 
 
 def read_reserved(text: str) -> Sequence[ReservedAmount]:

@@ -9,6 +9,8 @@ from shared.errors import InvalidJob
 Processing = Literal["standard", "batch", "flex", "background", "cheapest"]
 PATIENT: frozenset[Processing] = frozenset({"batch", "background", "cheapest"})
 """Those that wait for a provider's window of hours: the deadline runs whatever else the job waits for."""
+LINES_ONLY: frozenset[Processing] = frozenset({"batch"})
+"""Those whose calls are all lines of batches: an attempt whose worker died has bought nothing that is not on record."""
 MIN_PATIENT_DEADLINE_S = 3600
 """An hour."""
 DEFAULT_DEADLINES_S: dict[Processing, float] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -61,8 +61,8 @@ class Attempt:
     """What it reserves of the customer's budgets."""
     lease_lost: LeaseLost | None = None
     """Set once another worker has the job: nothing more may be spent on it here."""
-    read_lines: Collection[str] = ()
-    """The keys of its lines (see `jobs.lines`) whose answers its calls have got."""
+    saved: set[str] = field(default_factory=set)
+    """The keys of the steps that it has saved."""
     _stored: list[StepRecord] | None = None
     _unsaved: list[tuple[StepRecord, Sequence[Call]]] = field(default_factory=list)
     """Steps that are not stored yet. One that can't be stored goes along with the next write."""
@@ -109,6 +109,7 @@ class Attempt:
     async def save_step(self, step: StepRecord, calls: Sequence[Call]) -> None:
         """Store a step, together with those that wait to be stored. Raises LeaseLost, StorageUnavailable."""
         self._unsaved.append((step, calls))
+        self.saved.add(step.key)
         async with self._writing:
             while any(step is unsaved for unsaved, _ in self._unsaved):
                 await self._write_some()

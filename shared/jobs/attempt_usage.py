@@ -24,9 +24,11 @@ from shared.billing.usage_records import (
 from shared.clock import now
 from shared.contract.decoding import find_members
 from shared.contract.job import Job
+from shared.contract.processing import LINES_ONLY
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import NO_USAGE, Usage
 from shared.jobs.lease import Lease
+from shared.jobs.lines import is_line
 from shared.storage.base import Row
 from shared.upstream.messages import Response, is_large
 
@@ -57,6 +59,8 @@ class AttemptUsage:
     """What all attempts have consumed whose responses could not be kept."""
     responses: list[Response] = field(default_factory=list)
     """Billed responses outside of any step: lost unless the job ends with them."""
+    metered: set[str] = field(default_factory=set)
+    """What calls that belong to no step are `metered_as`."""
     _pending: list[tuple[str, Call]] = field(default_factory=list)
     """Calls that belong to no step and have no record yet, each with the suffix of its key."""
     _settlement: list[Row] | None = None
@@ -82,6 +86,7 @@ class AttemptUsage:
         for call in calls:
             self._number += 1
             self._pending.append((call_suffix(self.lease.attempt, self._number), call))
+            self.metered.add(call.metered_as)
         self.unrecoverable += self.of_calls(calls)
 
     def add_lost_responses(self, responses: list[Response]) -> None:
@@ -99,18 +104,18 @@ class AttemptUsage:
 
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died, if they may have made calls."""
-        if self.job.action in WITHOUT_CONNECTION or self.job.options.processing == "batch":
-            return  # the calls of the latter are a batch's, and on record as its lines
+        if self.job.action in WITHOUT_CONNECTION or self.job.options.processing in LINES_ONLY:
+            return  # the calls of the latter are on record as lines of batches
         self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 
     def settlement(self) -> list[Row]:
         """
         Return the records and the marker of an attempt that has lost its lease: always the same ones.
 
-        Placeholders are not among them: whoever has taken the job over writes them.
+        Placeholders are not among them, nor answers of lines: whoever has taken the job over writes them.
         """
         if self._settlement is None:
-            self._pending = [record for record in self._pending if record[1] is not _CRASHED]
+            self._pending = [(key, call) for key, call in self._pending if call is not _CRASHED and not is_line(call)]
             at = now()
             marker = marker_row(self._labels(), self.lease.attempt, at, since=self.lease.started_at)
             self._settlement = [*self.rows(at=at), marker]

@@ -9,7 +9,7 @@ calls in the same steps, so a line is known by the step and by the number of its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,8 @@ import msgspec
 
 from shared.actions.base import Step
 from shared.actions.operation import JsonOperation, not_final
-from shared.billing.usage import UNANSWERED, Call, call_of_answer
+from shared.billing.reserved_amounts import read_reserved_for
+from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_answer
 from shared.connections.connection import Connection
 from shared.contract.decoding import json_object
 from shared.errors import (
@@ -34,7 +35,7 @@ from shared.errors import (
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.context import ActionContext
-from shared.jobs.lines import BUY_BEFORE_S, MISSING, UNDONE, Answer, Line, LineRecord, digest
+from shared.jobs.lines import BUY_BEFORE_S, MISSING, UNDONE, Answer, Line, LineRecord, digest, is_line
 from shared.jobs.list_price import buy_now
 from shared.jobs.steps import Steps
 from shared.upstream.error_mapping import map_error
@@ -62,8 +63,6 @@ class BatchContext(ActionContext):
     """Ends the attempt until a batch has ended."""
     wanted: list[Line] = field(default_factory=list)
     """What calls of this attempt have asked for."""
-    read: set[str] = field(default_factory=set)
-    """The keys of the lines whose answers calls of this attempt have got."""
     _calls: Counter[str] = field(default_factory=Counter)
 
     def operation(
@@ -106,7 +105,6 @@ class BatchContext(ActionContext):
             if line is None or line.answer is None:
                 assert self.wait is not None  # noqa: S101  # set by who opens it
                 raise BatchWait("The job waits for a batch of its provider.", self.wait)
-            self.read.add(key)
             try:
                 return response_of(line)
             except UpstreamError as error:
@@ -158,7 +156,7 @@ class BatchContext(ActionContext):
 
     def _record_unanswered_line(self, line: LineRecord, error: UpstreamError) -> None:
         if error.facts.unanswered:
-            call = replace(UNANSWERED, request_id=error.facts.request_id, metered_as=line.metered_as)
+            call = _unanswered(line, error)
             self.attempt.usage.add_unsettled_calls([call])
 
 
@@ -191,18 +189,29 @@ def response_of(line: LineRecord) -> Response:
     raise map_error(_REFUSED, {}, msgspec.json.encode({"error": {"code": answer.error_code, "message": answer.error}}))
 
 
-async def unread_calls(services: JobServices, attempt: Attempt) -> list[Call]:
+async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[Call]) -> list[Call]:
     """
-    Return the calls of the job's answered lines that no call has got, now that it ends: they are billed all the same.
+    Return the calls of the job's answered lines that are not among those that it ends with: they are billed, too.
 
-    Raises StorageUnavailable.
+    Raises BatchWait if others may still be answered, since the job then ends later; StorageUnavailable.
     """
-    steps = {step.key for step in await attempt.stored_steps()}
+    usage, bought_for = attempt.usage, read_reserved_for(attempt.lease.reserved_for)
+    if usage.label is None and bought_for is not None:  # it ends without its connection
+        usage.label, usage.model = bought_for.connection, bought_for.model
+        usage.deployment_scope = bought_for.deployment_scope
+    steps = {step.key for step in await attempt.stored_steps()} | attempt.saved
     if OUTCOME_STEP in steps:
         return []  # they are on record with it
     lines = await services.batches.lines(attempt)
+    pending = {line.batch for line in lines.values() if line.answer is None}
+    if pending:
+        # What no line stands for is not received again.
+        usage.add_unsettled_calls(as_lost([call for call in calls if not is_line(call)]))
+        wait = partial(services.batches.wait, attempt, (), pending)
+        raise BatchWait("The job ends with its batch, which is at the provider.", wait)
+    recorded = {call.metered_as for call in calls} | usage.metered
     unread = (
-        line for key, line in lines.items() if key not in attempt.read_lines and key.partition("~")[0] not in steps
+        line for key, line in lines.items() if line.metered_as not in recorded and key.partition("~")[0] not in steps
     )
     return [call for line in unread if (call := _call_of(line)) is not None]
 
@@ -213,8 +222,12 @@ def _call_of(line: LineRecord) -> Call | None:
     try:
         response = response_of(line)
     except UpstreamError as error:
-        return replace(UNANSWERED, metered_as=line.metered_as) if error.facts.unanswered else None
+        return _unanswered(line, error) if error.facts.unanswered else None
     return call_of_answer(json_object(response.body), response.request_id, response.processing, response.metered_as)
+
+
+def _unanswered(line: LineRecord, error: UpstreamError) -> Call:
+    return replace(UNANSWERED, request_id=error.facts.request_id, processing="batch", metered_as=line.metered_as)
 
 
 async def open_batch_context(
@@ -231,5 +244,4 @@ async def open_batch_context(
     context = BatchContext(services, attempt, steps, connection, limit, lines=lines, is_suspended=is_suspended)
     pending = {line.batch for line in lines.values() if line.answer is None}
     context.wait = partial(services.batches.wait, attempt, context.wanted, pending)
-    attempt.read_lines = context.read
     return context

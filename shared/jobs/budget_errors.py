@@ -10,8 +10,8 @@ from decimal import ROUND_CEILING, Decimal
 
 import msgspec
 
+from shared.billing.bookings import Booking, BookingRefused
 from shared.billing.bucket_rows import next_start
-from shared.billing.job_budgets import Booking, BookingRefused
 from shared.billing.money import amount_text
 from shared.clock import rfc3339
 from shared.contract.budget import Budget

@@ -42,7 +42,7 @@ async def claim(
         if is_new and record is not None and record.budgets_json and record.state == "active":
             attempt = Attempt(job, first_lease(job.customer, job.id, delivery.submitted_at, now()), services.ledger)
             if (own := await _requested(services, attempt, work, record.budgets)) is not None:
-                from shared.billing.job_budgets import BookingRefused  # noqa: PLC0415  # most customers have no budget
+                from shared.billing.bookings import BookingRefused  # noqa: PLC0415  # most customers have no budget
 
                 with suppress(BookingRefused):
                     lease = await attempt.ledger.claim(job.customer, job.id, **members, first=attempt.lease)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import NoReturn
@@ -65,7 +65,7 @@ class Executor:
         age_s = (lease.started_at - lease.submitted_at).total_seconds()
         self.services.telemetry.attempt_started(job, lease.attempt, age_s)
         attempt = attempt or Attempt(job, lease, self.services.ledger)
-        if lease.reservation:  # of an attempt whose worker died
+        if lease.reservation:  # of an earlier attempt
             from shared.jobs.reservation import restore  # noqa: PLC0415
 
             restore(self.services, attempt)
@@ -125,7 +125,7 @@ class Executor:
             attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if job.output.blob or work.action.keeps_blobs(work.request):
             await self.services.outputs.check_writable()
-        has_reserved = attempt.budgets is not None and attempt.budgets.held
+        has_reserved = attempt.budgets is not None and attempt.budgets.held and not attempt.budgets.is_restored
         if record is not None and not has_reserved and (record.budgets_json or connection.monthly_budget is not None):
             from shared.jobs.reservation import reserve  # noqa: PLC0415  # most customers have no budget
 
@@ -160,6 +160,8 @@ class Executor:
             outcome = outcome.fallback
         try:
             return await self._close(attempt, steps, outcome)
+        except BatchWait as wait:
+            await self._wait_for_batch(attempt, wait)
         except (RetryLater, LeaseLost):
             raise
         except Exception as exc:  # noqa: BLE001  # see `execute`
@@ -181,8 +183,8 @@ class Executor:
         if attempt.lease.lines:
             from shared.jobs.batch_context import unread_calls  # noqa: PLC0415
 
-            unread = await attempt.with_retries(partial(unread_calls, self.services, attempt))
-            outcome = replace(outcome, calls=[*outcome.calls, *unread])
+            unread = await attempt.with_retries(partial(unread_calls, self.services, attempt, outcome.calls))
+            attempt.usage.add_unsettled_calls(unread)
         calls = outcome.calls
         await attempt.stored_steps()  # an earlier attempt may have been billed, even if this one made no call
         self._note_breaker(attempt)

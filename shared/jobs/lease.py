@@ -56,7 +56,10 @@ class Lease:
     """The contract's error code for it, if it has one."""
     cancelled: bool = False
     reservation: str = ""
-    """What an attempt whose worker died had reserved of budgets (see billing.job_budgets)."""
+    """What an earlier attempt had reserved of budgets (see billing.job_budgets), and not settled."""
+    reserved_for: str = ""
+    keeps_reservation: bool = False
+    """Whether the job has waited with it; else a worker has died that may have used it."""
     budget_wait_s: float = 0
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
     lines: str = ""
@@ -98,6 +101,8 @@ def next_lease(row: Row, at: datetime) -> Lease:
         reason_code=values.get("reason_code", ""),
         cancelled=values["state"] == "cancelled" or values.get("cancelled", False),
         reservation=values.get("reservation", ""),
+        reserved_for=values.get("reserved_for", ""),
+        keeps_reservation=bool(values.get("reservation")) and values["state"] in {"waiting", "cancelled"},
         budget_wait_s=_budget_wait_s(values, at),
         incarnation=values.get("incarnation", ""),
         lines=values.get("lines", ""),

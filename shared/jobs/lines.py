@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from shared.billing.usage import Call
 from shared.storage.base import Row
 
 MAX_INLINE_BYTES = 60_000
@@ -29,6 +30,7 @@ NOT_SENT = "not_sent"
 UNDONE = frozenset({"batch_expired", "batch_cancelled", NOT_SENT})
 """The error codes of lines that the provider has not run, and so has not billed."""
 _DIGITS = 5
+_METERED = "line-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class LineRecord:
     @property
     def metered_as(self) -> str:
         """Identifies its answer, so that it is recorded once (see `billing.usage.Call`)."""
-        return f"line-{self.batch}-{self.number}"
+        return metered_as(self.batch, self.number)
 
 
 class LineRange(NamedTuple):
@@ -79,6 +81,16 @@ class LineRange(NamedTuple):
     batch: str
     first: int
     number: int
+
+
+def metered_as(batch: str, number: int) -> str:
+    """Return what identifies a line's answer (see `billing.usage.Call`)."""
+    return f"{_METERED}{batch}-{number}"
+
+
+def is_line(call: Call) -> bool:
+    """Return whether a call is a line's answer."""
+    return call.metered_as.startswith(_METERED)
 
 
 def digest(body: bytes) -> str:

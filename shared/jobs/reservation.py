@@ -7,26 +7,34 @@ Imported for customers with budgets alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shared.actions.raw import deployment_in, path_below
+from shared.billing.bookings import Booking, BookingRefused
 from shared.billing.bucket_rows import pool_key
+from shared.billing.buckets import ZERO
 from shared.billing.budgets import applying, connection_budget
 from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate, estimate
-from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets
+from shared.billing.job_budgets import JobBudgets
 from shared.billing.measures import Counter, NoPrice, unknown_call
-from shared.billing.reserved_amounts import ReservedFor, read_reserved
+from shared.billing.reserved_amounts import ReservedFor, read_reserved, read_reserved_for
 from shared.billing.usage_records import JOBS
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.budget import Budget
+from shared.contract.processing import LINES_ONLY
 from shared.contract.raw import RawRequest
 from shared.errors import BudgetExceeded
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.budget_errors import budget_error, log_exhausted
+from shared.jobs.kept_measure import kept_measure
 from shared.jobs.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -46,8 +54,19 @@ async def request_with_claim(
 
 
 def restore(services: JobServices, attempt: Attempt) -> JobBudgets:
-    """Have an attempt's transactions settle what it reserves, and what one had reserved whose worker died."""
-    own = JobBudgets(services.budgets, attempt.job.customer, read_reserved(attempt.lease.reservation))
+    """
+    Have an attempt's transactions settle what it reserves, and what an earlier one has reserved.
+
+    A job that has waited for a batch still holds that. If a worker died that may have made calls, it is in doubt.
+    """
+    lease, reserved = attempt.lease, read_reserved(attempt.lease.reservation)
+    own = JobBudgets(services.budgets, attempt.job.customer, keeps=bool(lease.lines))
+    if lease.keeps_reservation or attempt.job.options.processing in LINES_ONLY:
+        own.hold(reserved, partial(kept_measure, attempt))
+        reserved_for = read_reserved_for(lease.reserved_for)
+        own.output_limit = reserved_for.output_limit if reserved_for else None
+    else:
+        own.in_doubt = reserved
     attempt.budgets = own
     ledger = services.ledger
     attempt.ledger = Ledger(services.budgets.table, lease_s=ledger.lease_s, outbox=ledger.outbox, write=own.write)
@@ -66,12 +85,20 @@ async def reserve(
     job = await _request(services, attempt, connection, request, budgets)
     if job is None:
         return
-    own, limit = attempt.budgets or restore(services, attempt), OUTPUT_TOKENS
+    own = attempt.budgets or restore(services, attempt)
+    limit = own.output_limit or OUTPUT_TOKENS
     while True:
         await job.make(own, limit, at := now())
+        if not own.requested:
+            return
         try:
             await attempt.reserve()
         except BookingRefused as refused:
+            if attempt.lease.lines:
+                # Its calls are bought, and a budget that was made since can't refuse them: it only counts them.
+                own.request([replace(booking, amount=ZERO) for booking in own.requested], at)
+                await attempt.reserve()
+                return
             own.requested = []
             lower = None if refused.is_reserved else job.lower_limit(refused.booking.budget, refused.left, limit)
             if lower is None:
@@ -139,8 +166,17 @@ class _Job:
 
     async def make(self, own: JobBudgets, limit: int, at: datetime) -> None:
         """Have the next transaction reserve for answers of `limit` tokens. Raises BudgetExceeded."""
-        bookings = [await self.booking(name, budget, limit, at) for name, budget in self.budgets.items()]
-        own.reserved_for, own.output_limit = self.reserved_for, limit if self._needs_limit() else None
+        bookings = []
+        for name, budget in self.budgets.items():
+            held = own.held_of(name, budget)
+            if held is None:
+                bookings.append(await self.booking(name, budget, limit, at))
+            else:  # what the job has waited with, of the period in which it began
+                held.budget, held.is_defined = budget, True
+                held.kind = self.kind if self.estimate is None and budget.unit != JOBS else ""
+        own.output_limit = limit if self._needs_limit() else None
+        own.reserved_for = msgspec.structs.replace(self.reserved_for, output_limit=own.output_limit)
+        own.is_restored = False
         own.request(bookings, at)
 
     async def booking(self, name: str, budget: Budget, limit: int, at: datetime) -> Booking:

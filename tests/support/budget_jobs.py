@@ -15,11 +15,12 @@ import msgspec
 import pytest
 
 from shared.billing import budgets as budgets_module
+from shared.billing.bookings import Booking, BookingRefused
 from shared.billing.bucket_moves import Pool
 from shared.billing.bucket_rows import pool_key
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets
+from shared.billing.job_budgets import JobBudgets
 from shared.billing.outbox import Outbox
 from shared.billing.reserved_amounts import read_reserved
 from shared.billing.usage import Call, total

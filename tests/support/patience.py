@@ -36,6 +36,8 @@ class PatientApp:
     worker: Worker
     clock: ManualClock
     results: list[dict[str, Any]] = field(default_factory=list)
+    hidden: list[tuple[float, str, bytes]] = field(default_factory=list)
+    """Messages that can't be received yet."""
     accounts: dict[str, Account] = field(default_factory=dict)
     """By customer."""
 
@@ -69,10 +71,17 @@ class PatientApp:
 
     async def deliver(self) -> None:
         """Process all messages that are in the queues, and those that follow from them."""
-        queues = self.memory.queues.sent
-        while queues.get("jobs") or queues.get("batches"):
-            jobs, batches = queues.pop("jobs", []), queues.pop("batches", [])
-            await asyncio.gather(*(self._run_job(body) for body, _ in jobs), *(self._run_batch(b) for b, _ in batches))
+        while messages := self.take():
+            run = {"jobs": self._run_job, "batches": self._run_batch}
+            await asyncio.gather(*(run[queue](body) for queue, body in messages))
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """Take the messages that can be received now out of the queues, each with its queue."""
+        queues, at = self.memory.queues.sent, self.clock()
+        sent = [(at + delay_s, queue, body) for queue in ("jobs", "batches") for body, delay_s in queues.pop(queue, [])]
+        messages = [*self.hidden, *sent]
+        self.hidden = [each for each in messages if each[0] > at]
+        return [(queue, body) for due_at, queue, body in messages if due_at <= at]
 
     async def pass_time(self, seconds: float, *, step_s: float = MINUTE) -> None:
         """Let time pass: each minute the timer sends what is due, and messages are processed."""

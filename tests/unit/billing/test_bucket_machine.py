@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from shared.billing.bookings import Booking, BookingRefused
 from shared.billing.bucket_moves import Pool
 from shared.billing.bucket_rows import pool_key
 from shared.billing.buckets import BUCKETS, percent_of, quantum_of
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.job_budgets import Booking, BookingRefused, JobBudgets
+from shared.billing.job_budgets import JobBudgets
 from shared.billing.outbox import Outbox
 from shared.billing.reserved_amounts import read_reserved
 from shared.clock import now

@@ -7,9 +7,10 @@ from decimal import Decimal
 
 import pytest
 
+from shared.billing.bookings import Booking
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.job_budgets import Booking, JobBudgets
+from shared.billing.job_budgets import JobBudgets
 from shared.billing.outbox import Outbox
 from shared.contract.budget import Budget
 from shared.storage.base import Row

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from shared.billing.bookings import Booking
 from shared.billing.bucket_rows import pool_key
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
-from shared.billing.job_budgets import Booking, JobBudgets
+from shared.billing.job_budgets import JobBudgets
 from shared.billing.outbox import Outbox
 from shared.contract.budget import MAX_APPLYING, Budget
 from shared.jobs.step_rows import MAX_ADDED_ROWS

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.support.batch_rows import OPENED, put_batch
+from shared.batches.records import BatchRecord, batch_row, new_batch_id
 from tests.support.memory_app import MemoryApp, tied
 from tests.support.principals import token
 
 PATH = "customers/contoso/batches"
+OPENED = datetime(2026, 11, 20, 13, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -21,8 +23,13 @@ def app() -> MemoryApp:
 
 
 async def put(app: MemoryApp, hours: int = 0, customer: str = "contoso", **members: Any) -> str:
-    """Put a batch on record that was opened some hours later; return its id."""
-    return await put_batch(app.table, customer, OPENED + timedelta(hours=hours), **members)
+    """Put a batch on record; return its id."""
+    at = OPENED + timedelta(hours=hours)
+    deadline = at + timedelta(hours=25)
+    group = "default", "gpt-5.5", "chat/completions"
+    batch = BatchRecord(customer, new_batch_id(at), "", *group, at, deadline, deadline - timedelta(minutes=20), at)
+    await app.table.insert(batch_row(replace(batch, **members)))
+    return batch.batch_id
 
 
 async def test_a_batch_has_its_state_and_the_providers(app: MemoryApp):

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from shared.billing import job_budgets
+from shared.billing import bookings
 from shared.billing.bucket_moves import Pool
 from shared.billing.bucket_rows import next_start, pool_key
 from shared.billing.estimates import OUTPUT_TOKENS
@@ -537,13 +537,13 @@ async def test_a_period_that_ends_during_the_refusal_costs_no_period(worker: Wor
     def ticking() -> datetime:
         return starts_at + timedelta(milliseconds=1 if is_refused else -1)
 
-    refused = job_budgets.BookingRefused.__init__
+    refused = bookings.BookingRefused.__init__
 
     def refuse(*args: Any, **members: Any) -> None:
         is_refused.append(True)
         refused(*args, **members)
 
-    monkeypatch.setattr(job_budgets.BookingRefused, "__init__", refuse)
+    monkeypatch.setattr(bookings.BookingRefused, "__init__", refuse)
     monkeypatch.setattr(reservation, "now", ticking)
 
     result = await worker.run(customer, input={**LIMITED, "parameters": {"max_tokens": 300}})

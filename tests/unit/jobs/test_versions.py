@@ -6,11 +6,14 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, get_args
 
 import pytest
 
+from shared.batches.records import BatchRecord, batch_row, open_values
+from shared.batches.records import State as BatchState
 from shared.billing.reserved_amounts import ReservedAmount, ReservedFor
 from shared.clock import now
 from shared.contract.budget import Budget
@@ -19,9 +22,11 @@ from shared.contract.documents import CallbackState
 from shared.contract.inputs import INPUTS
 from shared.contract.usage import Usage
 from shared.errors import RetryLater
+from shared.jobs.batch_message import BatchMessage
 from shared.jobs.envelope import QueuedJob, decode_queued_job
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.lease import first_lease, lease_values
+from shared.jobs.lines import TAKEN_OUT, Answer, Line, answer_values, line_row
 from shared.jobs.records import JobRecord, State
 from shared.jobs.versions import VERSION, NewerVersion
 from shared.storage.base import Row
@@ -31,6 +36,14 @@ from tests.support.stored_shapes import member_names
 from tests.support.workers import Memory, OpenWorker, Worker
 
 LATER = {"submitted_at": "2026-11-30T06:00:00Z", "version": VERSION + 1}
+BATCH = BatchRecord(
+    *("contoso", "b", "e", "default", "gpt-4o", "chat/completions"),
+    *(datetime(2026, 11, 30, tzinfo=UTC),) * 4,
+    lease_until=datetime(2026, 11, 30, tzinfo=UTC),
+    create_began_at=datetime(2026, 11, 30, tzinfo=UTC),
+)
+LINE = line_row("contoso", "job", "b", 0, Line("~1", "chat/completions", b"{}"), message=b"{}")
+ANSWER = Answer(body=b"{}", request_id="r", error_code="e", error="E")
 SHAPES = ROOT / "tests/data/stored_shapes.json"
 
 
@@ -210,6 +223,11 @@ async def test_stored_shapes_are_those_of_the_version(open_worker: OpenWorker):
         "usage": member_names(Usage),
         "outcome": sorted(outcome),
         "schedule": sorted(columns["~schedule"]),
+        "batch_message": member_names(BatchMessage),
+        "batch": sorted({*batch_row(BATCH).values, TAKEN_OUT}),
+        "batch_states": sorted(get_args(BatchState)),
+        "batch_group": sorted(open_values(BATCH.group, [])),
+        "line": sorted({*LINE.values, *answer_values(ANSWER), TAKEN_OUT}),
     }
 
     assert set(lease_values(first_lease("a", "b", now(), now()), now(), 1)) <= columns["j_"]
