@@ -149,5 +149,5 @@ def _row(key: JobKey, document: JobDocument | None) -> tuple[object, ...]:
     if document is None:
         return key.customer, key.job_id, NOT_FOUND, None, None, None
     attempts = str(document.attempts) if document.attempts > 1 else None
-    code = None if document.error is None else document.error.code
+    code = document.error.code if document.error else "in a batch" if document.batch else None
     return document.customer, document.job_id, document.status, _time(document), attempts, code

@@ -14,6 +14,7 @@ from aijobs.arguments.events import add_templates, add_webhooks
 from aijobs.arguments.exports import add_export_focus, add_exports
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
 from aijobs.arguments.operations import (
+    add_batches,
     add_doctor,
     add_erase,
     add_export,
@@ -83,6 +84,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_close_month(commands)
     add_exports(commands)
     add_export_focus(commands)
+    add_batches(commands)
     add_poison(commands)
     add_export(commands)
     add_import(commands)

@@ -190,7 +190,7 @@ def _did_you_mean(word: str, names: Iterable[str]) -> str:
 
 
 def positive(text: str) -> int:
-    """Return a number of concurrent operations."""
+    """Return a number from 1 to 256."""
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 256:  # noqa: PLR2004
         raise argparse.ArgumentTypeError("must be a whole number from 1 to 256")
     return int(text)

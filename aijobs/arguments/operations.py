@@ -1,10 +1,10 @@
-"""The arguments of the commands that look after a deployment: doctor, verify, usage, poison, export, import, erase."""
+"""The arguments of the commands that look after a deployment: doctor, usage, batches, poison, export and others."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aijobs.arguments.base import Commands, seconds
+from aijobs.arguments.base import Commands, positive, seconds
 
 
 def add_doctor(commands: Commands) -> None:
@@ -80,6 +80,36 @@ def add_usage(commands: Commands) -> None:
         help="compare the rollups of these days with their records, and name each difference",
     )
     rollups.add_argument("--rebuild", action="store_true", help="rebuild the rollups of these days from their records")
+
+
+def add_batches(commands: Commands) -> None:
+    """Add the group of commands about batches."""
+    group = commands.group(
+        "batches",
+        "show what waits in batches at customers' providers",
+        "batches list",
+        "batches show contoso 01795180320000-9f3c1b2a",
+    )
+    listing = group.add(
+        "list",
+        "list the batches that are under way",
+        "batches.list_all",
+        "batches list",
+        "batches list contoso --all --days 30",
+    )
+    listing.add_argument("customer", metavar="CUSTOMER", nargs="?", help="customer id (default: all customers)")
+    listing.add_argument("--all", action="store_true", help="list those that are done as well")
+    listing.add_argument(
+        "--days", type=positive, default=7, metavar="N", help="only those opened in the last N days (default: 7)"
+    )
+    show = group.add(
+        "show",
+        "show a batch, its jobs and what became of its lines",
+        "batches.show",
+        "batches show contoso 01795180320000-9f3c1b2a",
+    )
+    show.add_argument("customer", metavar="CUSTOMER", help="customer id")
+    show.add_argument("batch", metavar="BATCH", help=f"id of the batch; `{group.program} batches list` shows the ids")
 
 
 def add_poison(commands: Commands) -> None:

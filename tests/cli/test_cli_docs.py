@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aijobs.parser import make_parser
+from shared.clock import now
 from shared.retention.customer_data import EVIDENCE
 from tests.support.app_front import app_front
+from tests.support.batch_rows import put_batch
 from tests.support.cli_commands import commands_of, groups_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.doc_samples import WEBHOOK_EVENT, WEBHOOK_TEMPLATE, blocks
@@ -25,6 +27,7 @@ ENDPOINT = "https://contoso-ai.openai.azure.com/openai/v1"
 READING = (
     *("doctor", "customers list", "customers test", "watch --customer", "usage contoso", "webhooks list"),
     *("callbacks list", "templates list", "templates show", "poison list", "poison show"),
+    *("batches list", "batches show"),
     *(
         "prices list",
         "prices check",
@@ -94,6 +97,9 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer, app: str
     for line, expected in samples():
         if line in {"poison list", "poison retry --customer contoso"}:
             await harness.services.queues.send(poison, job)
+        if line == "batches list":
+            shown = next(line.rpartition(" ")[2] for line, _ in samples() if line.startswith("batches show"))
+            await put_batch(harness.services.table, newcomer.name, now(), batch_id=shown, lines=3)
         if "poison remove" in line:
             await harness.services.queues.send(poison, b"Hello?")
         if "customers bind" in line:

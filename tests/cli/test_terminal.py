@@ -14,11 +14,16 @@ import struct
 import sys
 import termios
 import uuid
+from datetime import timedelta
 
 import pytest
 from rich.cells import cell_len
 
 from aijobs.parser import make_parser
+from shared.batches.records import new_batch_id
+from shared.clock import now
+from shared.jobs.lines import Answer
+from tests.support.batch_rows import put_batch, put_lines
 from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.endpoint import completion, error
@@ -27,6 +32,7 @@ from tests.support.harness import Customer, Harness
 COLUMNS, LINES = 80, 24
 JOB = f"order-{'0' * 94}"
 """A job's id of 100 characters."""
+BATCH = new_batch_id(now() - timedelta(days=1))
 VERBATIM = ("poison show", "templates show")
 """Commands that print somebody else's document as it is."""
 LONG_ERROR = "The model refuses this request for a reason that takes more than one line of a terminal to explain."
@@ -109,6 +115,9 @@ def steps(customer: Customer) -> list[tuple[str, str]]:
         ("exports retry events", ""),
         (f"exports resolve events {name} --received", name),
         ("export-focus --month 2026-11 --to focus.csv", ""),
+        ("batches list", ""),
+        (f"batches list {name} --all --days 30", ""),
+        (f"batches show {name} {BATCH}", ""),
         ("poison list", ""),
         ("poison show", ""),
         (f"poison retry --customer {name}", ""),
@@ -160,6 +169,18 @@ async def prepare(cli: CliRunner, customer: Customer, line: str) -> None:
         customer.account.will_answer(completion(), error(400, "bad", LONG_ERROR))
         for body in sorted(await cli.queued(), key=lambda body: other.encode() in body):
             await harness.deliver(body)
+    if line == "batches list":
+        table, name, long = (
+            harness.services.table,
+            customer.name,
+            {"model": "m" * 60, "error": LONG_ERROR, "provider_id": "batch_1"},
+        )
+        at = now() - timedelta(days=1)
+        await put_batch(
+            table, name, at, batch_id=BATCH, state="waiting", provider_status="in_progress", lines=2, **long
+        )
+        await put_batch(table, name, now(), state="sending", lines=10_000)
+        await put_lines(table, name, BATCH, {JOB: [Answer(200), Answer(error_code="batch_expired")]})
     if line == "poison list":
         body = json.dumps(customer.job(job_id=JOB)).encode()
         await harness.services.queues.send(f"{harness.environment['JOBS_QUEUE']}-poison", body)
@@ -243,7 +264,7 @@ async def test_every_document_is_on_the_page(cli: CliRunner, customer: Customer)
         result = await cli.run(f"{line} --json", stdin=typed)
         document = json.loads(result.out)
         name = next(name for name in commands_of(make_parser()) if f"{line} ".startswith(f"{name} "))
-        if "error" in document or line.startswith(("submit --", "usage")):
+        if isinstance(document.get("error"), dict) or line.startswith(("submit --", "usage")):
             continue
         assert document.keys() <= page[name], line
         seen |= {(name, member) for member in document}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.batches.records import BatchRecord, batch_row, new_batch_id
+from tests.support.batch_rows import OPENED, put_batch
 from tests.support.memory_app import MemoryApp, tied
 from tests.support.principals import token
 
 PATH = "customers/contoso/batches"
-OPENED = datetime(2026, 11, 20, 13, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -23,13 +21,8 @@ def app() -> MemoryApp:
 
 
 async def put(app: MemoryApp, hours: int = 0, customer: str = "contoso", **members: Any) -> str:
-    """Put a batch on record; return its id."""
-    at = OPENED + timedelta(hours=hours)
-    deadline = at + timedelta(hours=25)
-    group = "default", "gpt-5.5", "chat/completions"
-    batch = BatchRecord(customer, new_batch_id(at), "", *group, at, deadline, deadline - timedelta(minutes=20), at)
-    await app.table.insert(batch_row(replace(batch, **members)))
-    return batch.batch_id
+    """Put a batch on record that was opened some hours later; return its id."""
+    return await put_batch(app.table, customer, OPENED + timedelta(hours=hours), **members)
 
 
 async def test_a_batch_has_its_state_and_the_providers(app: MemoryApp):
