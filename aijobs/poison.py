@@ -1,8 +1,8 @@
 """
 `poison` lists the messages that the host gave up, with what the ledger knows of them, and requeues or removes them.
 
-The app handles these messages itself (`dead_letter_job`, `dead_letter_callback`), so one stays only if the app is not
-running, or failed.
+The app handles these messages itself (`dead_letter_job`, `dead_letter_callback`, `dead_letter_batch`), so one stays
+only if the app is not running, or failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aijobs.table import make_table
 from shared.clock import now
 from shared.services import Services
 
-_COLUMNS = ("customer", "job", "kind", "status", "time", "message", "reason")
+_COLUMNS = ("customer", "job or batch", "kind", "status", "time", "message", "reason")
 _EMPTY = "The poison queues are empty."
 
 
@@ -92,7 +92,7 @@ async def retry(args: argparse.Namespace) -> Report:
     if not requeued and not failed:
         if args.message is not None:
             raise NotFound(_no_message())
-        summary = _EMPTY if args.all else f"The poison queues hold no job or callback of {args.customer}."
+        summary = _EMPTY if args.all else f"The poison queues hold nothing of {args.customer}."
     return Report({"requeued": requeued, "failed": failed}, [summary], 1 if failed else 0)
 
 
@@ -183,8 +183,9 @@ def _decode(body: bytes) -> tuple[str, str]:
         return "base64", base64.b64encode(body).decode()
 
 
-def _queues(services: Services) -> tuple[str, str]:
-    return services.settings.poison_queue, services.settings.callbacks_poison_queue
+def _queues(services: Services) -> tuple[str, str, str]:
+    settings = services.settings
+    return settings.poison_queue, settings.callbacks_poison_queue, settings.batches_poison_queue
 
 
 def _describe(name: str, count: int, shown: int) -> str:
@@ -204,5 +205,6 @@ def _is_selected(poisoned: PoisonedMessage, args: argparse.Namespace) -> bool:
 def _row(poisoned: PoisonedMessage) -> tuple[object, ...]:
     members = poisoned.document()
     age = duration((now() - poisoned.message.inserted_at).total_seconds())
-    names = (members.get(name) for name in ("customer", "job_id", "kind", "status"))
-    return (*names, age, poisoned.message.id, poisoned.reason)
+    subject = members.get("job_id") or members.get("batch")
+    kind, status = members["kind"], members.get("status")
+    return (members.get("customer"), subject, kind, status, age, poisoned.message.id, poisoned.reason)

@@ -9,15 +9,18 @@ import msgspec
 
 from aijobs.diagnostics import CommandError, Exists
 from aijobs.queues import Message
+from shared.batches.queries import BatchQueries
+from shared.batches.records import BatchRecord
 from shared.clock import rfc3339
 from shared.contract.callback import CallbackMessage, decode_callback
 from shared.errors import AlreadyRunning, InvalidJob
+from shared.jobs.batch_message import BatchMessage, decode_batch_message
 from shared.jobs.envelope import QueuedJob, decode_queued_job
 from shared.jobs.fingerprint import fingerprint
 from shared.jobs.records import JobRecord
 from shared.services import Services
 
-Kind = Literal["job", "callback", "unreadable"]
+Kind = Literal["job", "callback", "batch", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,19 @@ class PoisonedMessage:
     reason: str
     job: QueuedJob | None = None
     callback: CallbackMessage | None = None
-    record: JobRecord | None = None
+    batch: BatchMessage | None = None
+    record: JobRecord | BatchRecord | None = None
 
     @property
     def kind(self) -> Kind:
-        """What the message is: `unreadable` is neither a job nor a callback."""
-        return "job" if self.job is not None else "callback" if self.callback is not None else "unreadable"
+        """What the message is: `unreadable` is neither a job, a callback nor a batch."""
+        kinds: dict[Kind, object] = {"job": self.job, "callback": self.callback, "batch": self.batch}
+        return next((kind for kind, content in kinds.items() if content is not None), "unreadable")
 
     @property
     def customer(self) -> str | None:
         """The customer whom the message is about."""
-        content = self.job or self.callback
+        content = self.job or self.callback or self.batch
         return None if content is None else content.customer
 
     @property
@@ -49,7 +54,9 @@ class PoisonedMessage:
 
     def document(self) -> dict[str, object]:
         """Return the message for programs."""
-        status = None if self.record is None else self.record.callback_status if self.callback else self.record.state
+        status: str | None = None if self.record is None else self.record.state
+        if isinstance(self.record, JobRecord) and self.callback is not None:
+            status = self.record.callback_status
         members = {
             "message": self.message.id,
             "queue": self.queue,
@@ -58,6 +65,7 @@ class PoisonedMessage:
             "size": len(self.message.body),
             "customer": self.customer,
             "job_id": self.job_id,
+            "batch": None if self.batch is None else self.batch.batch,
             "action": None if self.job is None else self.job.action,
             "status": status or None,
             "reason": self.reason,
@@ -69,6 +77,8 @@ async def read_message(services: Services, queue: str, message: Message) -> Pois
     """Return what a message of the queue is about."""
     if queue == services.settings.callbacks_poison_queue:
         return await _read_callback(services, queue, message)
+    if queue == services.settings.batches_poison_queue:
+        return await _read_batch(services, queue, message)
     try:
         job = decode_queued_job(message.body, default_id=message.id)
     except InvalidJob as exc:
@@ -91,13 +101,15 @@ async def prepare(services: Services, poisoned: PoisonedMessage) -> tuple[str, b
     """
     if poisoned.callback is not None:
         return services.settings.callbacks_queue, poisoned.message.body
+    if poisoned.batch is not None:
+        return services.settings.batches_queue, poisoned.message.body
     job, record = poisoned.job, poisoned.record
     if job is None:
-        raise CommandError(f"The message is not a valid job or callback and stays in the queue. {poisoned.reason}")
+        raise CommandError(f"The message is not one of the app's and stays in the queue. {poisoned.reason}")
     submitted_at = poisoned.message.inserted_at
     if job.envelope is not None:
         submitted_at = job.envelope.submitted_at
-    if record is not None:
+    if isinstance(record, JobRecord):
         submitted_at = record.submitted_at
         if record.state != "done":
             try:  # without this, the ledger would give the job up again at once
@@ -116,12 +128,28 @@ async def _read_callback(services: Services, queue: str, message: Message) -> Po
     return PoisonedMessage(queue, message, _reason_of_callback(record), callback=callback, record=record)
 
 
+async def _read_batch(services: Services, queue: str, message: Message) -> PoisonedMessage:
+    batch = decode_batch_message(message.body)
+    if batch is None:
+        return PoisonedMessage(queue, message, "The message is not a batch of the app.")
+    record = await BatchQueries(services.table).get(batch.customer, batch.batch)
+    return PoisonedMessage(queue, message, _reason_of_batch(record), batch=batch, record=record)
+
+
 def _reason_of_job(record: JobRecord | None) -> str:
     if record is None:
         return "No attempt was recorded."
     if record.state == "done":
         return "The job has ended. A retry publishes its stored result again."
     return record.reason or "Its attempts recorded no reason."
+
+
+def _reason_of_batch(record: BatchRecord | None) -> str:
+    if record is None:
+        return "The batch is not on record any more. The app drops the message."
+    if record.state == "done":
+        return "The batch is done. The app drops the message."
+    return record.error or "Its turns recorded no reason."
 
 
 def _reason_of_callback(record: JobRecord | None) -> str:

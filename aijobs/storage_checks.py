@@ -116,12 +116,8 @@ async def _check_queue(services: Services, setting: str, name: str) -> tuple[Fin
     finding = await _check(f"queue {name}", use, setting)
     poison = {settings.poison_queue, settings.callbacks_poison_queue, settings.batches_poison_queue}
     if finding.verdict == "ok" and count and name in poison:
-        hint = (
-            f"{command('poison list')} shows them"
-            if name == settings.poison_queue
-            else "the app handles them if it is running"
-        )
-        finding = replace(finding, verdict="warning", message=f"The queue holds {plural(count, 'message')}: {hint}.")
+        message = f"The queue holds {plural(count, 'message')}: {command('poison list')} shows them."
+        finding = replace(finding, verdict="warning", message=message)
     return finding, time
 
 

@@ -129,7 +129,7 @@ def add_poison(commands: Commands) -> None:
     )
     retry = group.add(
         "retry",
-        "move jobs and callbacks from the poison queues back to their queues",
+        "move messages from the poison queues back to their queues",
         "poison.retry",
         "poison retry --all",
         "poison retry --customer contoso",
@@ -138,13 +138,13 @@ def add_poison(commands: Commands) -> None:
     which.add_argument(
         "--message", metavar="ID", help=f"retry this message; `{group.program} poison list` shows the ids"
     )
-    which.add_argument("--customer", metavar="ID", help="retry this customer's jobs and callbacks")
-    which.add_argument("--all", action="store_true", help="retry all jobs and callbacks")
+    which.add_argument("--customer", metavar="ID", help="retry this customer's messages")
+    which.add_argument("--all", action="store_true", help="retry all messages that the app can read")
     # argparse would not break this line, which does not fit 80 columns after a longer name of the program.
     retry.usage = "%(prog)s [-h] [--settings FILE] [--json]\n  (--message ID | --customer ID | --all)"
     remove = group.add(
         "remove",
-        "remove messages that are neither a job nor a callback",
+        "remove messages that the app can't read",
         "poison.remove",
         "poison remove --unreadable",
         destructive=True,

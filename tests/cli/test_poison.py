@@ -8,12 +8,15 @@ import re
 
 import pytest
 
+from shared.batches.records import new_batch_id
 from shared.clock import now
 from shared.contract.callback import CallbackMessage, encode_callback
 from shared.contract.documents import CallbackState
 from shared.contract.job import decode_job
+from shared.jobs.batch_message import encode_batch_message
 from shared.jobs.fingerprint import fingerprint
 from shared.storage.base import Row
+from tests.support.batch_rows import put_batch
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import completion
 from tests.support.harness import Customer
@@ -56,7 +59,7 @@ async def test_list_shows_the_reasons(cli: CliRunner, customer: Customer, poison
         for each in (result, again)
     )
     assert (0, lines) == (again.code, others)
-    assert "customer job kind status time message reason" == lines[0]
+    assert "customer job or batch kind status time message reason" == lines[0]
     assert f"{customer.name} one job waiting The endpoint broke off." in lines
     assert f"{customer.name} message-1 job waiting The endpoint broke off." in lines
     assert f"{customer.name} plain job No attempt was recorded." in lines
@@ -70,16 +73,17 @@ async def test_nothing_to_retry_is_one_sentence(cli: CliRunner, poison: str):
 
     A message that no attempt could run stays in its queue, and is reported, too.
     """
-    callbacks = cli.harness.environment["CALLBACKS_QUEUE"]
-    assert f"{poison} is empty.\n{callbacks}-poison is empty.\n" == (await cli.expect("poison list")).out
+    others = [cli.harness.environment[f"{name}_QUEUE"] for name in ("CALLBACKS", "BATCHES")]
+    empty = "".join(f"{name} is empty.\n" for name in (poison, *(f"{each}-poison" for each in others)))
+    assert empty == (await cli.expect("poison list")).out
     await cli.expect("poison retry --all", out="The poison queues are empty.")
-    await cli.expect("poison retry --customer nobody", out="The poison queues hold no job or callback of nobody.")
+    await cli.expect("poison retry --customer nobody", out="The poison queues hold nothing of nobody.")
     await cli.expect("poison remove --unreadable", out="The poison queues hold no message that the app can't read.")
     await cli.expect("poison show", 1, err="The poison queues are empty.")
     for line in ("show x", "retry --message x", "remove --message x --yes"):
         await cli.expect(f"poison {line}", 1, err="no such message. `aijobs poison list` shows the ids.")
     await cli.harness.services.queues.send(poison, b"[]")
-    await cli.expect("poison retry --all", 1, err="is not a valid job or callback and stays")
+    await cli.expect("poison retry --all", 1, err="is not one of the app's and stays")
 
     assert [b"[]"] == await cli.harness.messages(poison)
 
@@ -154,6 +158,32 @@ async def test_callback_is_listed_and_retried(cli: CliRunner, customer: Customer
     assert ("unreadable", poisoned_callbacks) == (unreadable["kind"], unreadable["queue"])
     assert [message] == await cli.harness.messages(cli.harness.environment["CALLBACKS_QUEUE"])
     assert [b"{}"] == await cli.harness.messages(poisoned_callbacks)
+
+
+async def test_batch_is_listed_and_retried(cli: CliRunner, newcomer: Customer):
+    """A batch has its state and its last error; a retry puts its own message back, so that its turns go on."""
+    services, name = cli.harness.services, newcomer.name
+    batches = services.settings.batches_queue
+    error = "The endpoint broke off."
+    waiting = await put_batch(services.table, name, now(), state="waiting", error=error)
+    done = await put_batch(services.table, name, now(), state="done")
+    for batch in (waiting, done, new_batch_id(now())):
+        await services.queues.send(f"{batches}-poison", encode_batch_message(name, batch))
+    await services.queues.send(f"{batches}-poison", b"{}")
+
+    listed = json.loads((await cli.expect("poison list --json")).out)["messages"]
+    assert [
+        ("batch", waiting, "waiting", error),
+        ("batch", done, "done", "The batch is done. The app drops the message."),
+    ] == [tuple(each.get(member) for member in ("kind", "batch", "status", "reason")) for each in listed[:2]]
+    assert ["batch", "unreadable"] == [each["kind"] for each in listed[2:]]
+    assert "not on record any more" in listed[2]["reason"]
+    await cli.expect("poison list", out=waiting)
+    await cli.expect(f"poison retry --message {listed[0]['message']}", out="Requeued 1 message.")
+    await cli.expect("poison remove --unreadable --yes", out="Removed 1 message.")
+
+    assert [encode_batch_message(name, waiting)] == await cli.harness.messages(batches)
+    assert 2 == len(await cli.harness.messages(f"{batches}-poison"))
 
 
 async def test_message_is_shown(cli: CliRunner, poison: str):
