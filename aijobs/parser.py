@@ -10,7 +10,7 @@ from aijobs.arguments.base import Commands, Parser, describe_help, format_exampl
 from aijobs.arguments.budgets import add_budgets
 from aijobs.arguments.closing import add_close_month
 from aijobs.arguments.customers import add_customers
-from aijobs.arguments.events import add_templates, add_webhooks
+from aijobs.arguments.events import add_provider_events, add_templates, add_webhooks
 from aijobs.arguments.exports import add_export_focus, add_exports
 from aijobs.arguments.jobs import add_callbacks, add_cancel, add_resubmit, add_results, add_submit, add_watch
 from aijobs.arguments.operations import (
@@ -74,6 +74,7 @@ def make_parser(program: str = "aijobs") -> Parser:
     add_cancel(commands)
     add_callbacks(commands)
     add_webhooks(commands)
+    add_provider_events(commands)
     add_templates(commands)
     add_usage(commands)
     add_prices(commands)

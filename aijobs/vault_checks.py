@@ -36,9 +36,11 @@ async def check_vault(services: Services) -> list[Finding]:
         return "Secrets can be read."
 
     secrets: list[tuple[str, SecretInfo]] = []
+    events: list[tuple[str, SecretInfo]] = []
 
     async def list_all() -> str:
         secrets.extend([item async for item in vault.list_all()])
+        events.extend([item async for item in vault.list_events_secrets()])
         customers = {customer for customer, _ in secrets}
         return f"Secrets can be listed: {plural(len(customers), 'customer')} with connections."
 
@@ -52,7 +54,30 @@ async def check_vault(services: Services) -> list[Finding]:
         findings.append(await run_check("Key Vault: list", list_all, optional=user))
         officer = "Commands that change secrets need the role Key Vault Secrets Officer."
         findings.append(await run_check("Key Vault: change", change, optional=officer))
-    return findings + check_bindings(services.settings, secrets) + await _check_models(services, secrets)
+    return [
+        *findings,
+        *check_bindings(services.settings, secrets),
+        *check_events(services, secrets, events),
+        *await _check_models(services, secrets),
+    ]
+
+
+def check_events(
+    services: Services, secrets: Sequence[tuple[str, SecretInfo]], events: Sequence[tuple[str, SecretInfo]]
+) -> list[Finding]:
+    """Return which secrets of providers' events are of no connection: what they sign wakes nothing."""
+    names = {(customer, info.connection) for customer, info in secrets}
+    others = sorted({(customer, info.connection) for customer, info in events} - names)
+    if services.settings.static_connection.reveal():  # whose customers need no connection of their own
+        return []
+    return [
+        Finding(
+            f"events: {customer}/{name}",
+            "warning",
+            f"There is a secret for events, events--{customer}--{name}, and no such connection: nothing can be woken.",
+        )
+        for customer, name in others
+    ]
 
 
 async def _check_models(services: Services, secrets: Sequence[tuple[str, SecretInfo]]) -> list[Finding]:

@@ -35,6 +35,38 @@ def add_webhooks(commands: Commands) -> None:
         each.add_argument("customer", metavar="CUSTOMER", help="customer id")
 
 
+def add_provider_events(commands: Commands) -> None:
+    """Add the group of commands about the secrets of providers' events."""
+    group = commands.group(
+        "provider-events",
+        "manage the secrets that providers sign their events with",
+        "provider-events set contoso --key-file secret.txt",
+        "provider-events list",
+    )
+    store = group.add(
+        "set",
+        "store the secret that the provider has shown",
+        "provider_events.store",
+        "provider-events set contoso --key-file secret.txt",
+        "provider-events set contoso --beside --key-file secret.txt",
+    )
+    store.add_argument("--key-file", type=Path, metavar="FILE", help="file that holds the secret and nothing else")
+    kept = store.add_mutually_exclusive_group()
+    kept.add_argument("--beside", action="store_true", help="keep the old secret valid beside the new one")
+    kept.add_argument("--replace", action="store_true", help="replace the old secret")
+    group.add("list", "list the connections with such secrets", "provider_events.list_all", "provider-events list")
+    remove = group.add(
+        "remove",
+        "remove the secret of a connection's events",
+        "provider_events.remove",
+        "provider-events remove contoso",
+        destructive=True,
+    )
+    for each in (store, remove):
+        each.add_argument("customer", metavar="CUSTOMER", help="customer id")
+        each.add_argument("--connection", default="default", metavar="NAME", help="connection name (default: default)")
+
+
 def add_templates(commands: Commands) -> None:
     """Add the group of commands about webhook templates."""
     group = commands.group(

@@ -20,7 +20,8 @@ CUSTOMER = "contoso"
 JOBS = 10
 LENGTH = 8000
 """Characters of the text that each job is about."""
-TIME_LIMIT_S = 60.0
+TIME_LIMIT_S = 150.0
+"""If the event gets lost, the batch is looked at a minute later."""
 WAKE_S = 0.5
 """Between two runs of the timer."""
 

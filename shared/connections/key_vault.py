@@ -135,6 +135,15 @@ class KeyVaultCredentials:
         """As `put`, for the customer's signing secret."""
         return await self._sdk.write(_signing_name(customer), value, tags, _signing_disabled(customer))
 
+    async def put_events_secret(self, customer: str, connection: str, value: Secret) -> SecretInfo:
+        """As `put`, for the secret of a connection's events."""
+        disabled = _events_disabled(customer, connection)
+        return await self._sdk.write(_events_name(customer, connection), value, {}, disabled)
+
+    async def delete_events_secret(self, customer: str, connection: str) -> bool:
+        """As `delete`, for the secret of a connection's events."""
+        return await self._sdk.delete(_events_name(customer, connection))
+
     async def set_tags(self, customer: str, connection: str, version: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of one version, whichever is the newest by then. Raises VaultForbids, VaultUnavailable."""
         await self._sdk.set_tags(_name(customer, connection), version, tags)
