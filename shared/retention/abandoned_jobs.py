@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from shared.actions.base import WITHOUT_CONNECTION
+from shared.billing.buckets import ZERO
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.job_budgets import JobBudgets
@@ -26,6 +27,7 @@ from shared.jobs.attempt import OUTCOME_STEP
 from shared.jobs.lease import Lease, next_lease
 from shared.jobs.step_rows import step_prefix
 from shared.jobs.versions import VERSION
+from shared.retention.batch_rows import BatchRows
 from shared.storage.base import Row, RowChanged, Table
 
 _UNKNOWN = ConnectionLabel(name="unknown", source="key_vault", provider="unknown", billed_to="customer")
@@ -41,18 +43,26 @@ class AbandonedJobs:
 
     async def settle(self, row: Row) -> str:
         """
-        Add placeholders for a job's attempts whose worker died, and count as spent what it has reserved of budgets.
+        Add placeholders for a job's attempts whose worker died, and count as spent what it has reserved of budgets:
+        also if it has waited for a batch that was bought, since nothing measures that. If nothing was, free it.
 
-        All in one transaction, as its next attempt would have done, and once. Return the etag of the job's row then,
-        an empty string if somebody has changed it, or a later version of the app wrote it. Raises StorageUnavailable.
+        All in one transaction, as its next attempt would have done, and once. Return the etag of the job's row then. It
+        is an empty string if somebody has changed that, a later version of the app wrote it, or a batch will continue
+        the job. Raises StorageUnavailable.
         """
         if row.values.get("version", 0) > VERSION:
             return ""
-        lease, outbox = next_lease(row, now()), Outbox(self.table, self.exports)
+        lease, outbox, batches = next_lease(row, now()), Outbox(self.table, self.exports), BatchRows(self.table)
+        if await batches.is_alive(row.partition, lease.lines):
+            return ""  # it ends with its batch
         if not (lease.crashed_attempts or lease.reservation):
             return row.etag
         budgets = Budgets(self.table, CustomerRecords(self.table), outbox)
-        own = JobBudgets(budgets, row.partition, read_reserved(lease.reservation))
+        own, reserved = JobBudgets(budgets, row.partition), read_reserved(lease.reservation)
+        if lease.keeps_reservation and not await batches.is_bought(row.partition, lease.lines):
+            own.hold(reserved, lambda _: lambda _: ZERO)  # which frees it
+        else:
+            own.in_doubt = reserved
         change = Row(row.partition, row.key, {"state": "waiting", "crashed_attempts": ""}, row.etag)
         operation_id = uuid4().hex
         placeholders = await outbox.with_outbox(await self._placeholders(lease, row.values), operation_id)

@@ -22,6 +22,7 @@ from shared.contract.names import is_job_id
 from shared.event_names import EXPORTS_EXPIRED, NAMESPACE
 from shared.jobs.records import job_id_of, job_key, time_row
 from shared.retention.abandoned_jobs import AbandonedJobs
+from shared.retention.batch_rows import BatchRows
 from shared.retention.job_data import JobData
 from shared.settings import Settings
 from shared.storage.base import TIMESTAMP, BlobProperties, Blobs, ContainerMissing, Row, RowPage, Table
@@ -138,7 +139,7 @@ class Removal:
             "j_",
             "j`",
             older={"finished_at": before, "submitted_at": before - _LONGEST_DEADLINE},
-            columns=("finished_at", "submitted_at", "lease_until", "due_at", TIMESTAMP),
+            columns=("finished_at", "submitted_at", "lease_until", "due_at", "lines", TIMESTAMP),
             after=after,
         )
         expired = [row for row in page.rows if self._is_expired(row.values)]
@@ -146,6 +147,7 @@ class Removal:
         keys = {row.key for row in rows}
         expired = [row for row in expired if row.key in keys]
         await self._remove_data(customer, expired)
+        await BatchRows(self.table).remove_lines(customer, expired)
         await delete_rows(self.table, [_time_entry(row) for row in expired])
         self.removed.jobs += await delete_rows(self.table, rows)
         return page.after

@@ -26,6 +26,7 @@ from shared.event_names import NAMESPACE, SWEEP_FINISHED
 from shared.jobs.crash_log import log_text
 from shared.jobs.queries import next_customer
 from shared.jobs.schedule import Schedule
+from shared.retention.batch_rows import BatchRows
 from shared.retention.budget_rows import BudgetRows
 from shared.retention.closed_months import ClosedMonthRemoval, kept_from
 from shared.retention.evidence import EvidenceRemoval
@@ -49,7 +50,7 @@ _PARTITION, _KEY = "~sweep", "position"
 # What waits to be exported goes before its records: without them, an export would take it for done.
 _PHASES = (
     *("schedule", "rollups", "outbox", "usage", "closed_jobs", "markers", "tallies", "events", "budgets"),
-    *("statements", "adjustments", "audit", "blobs", "jobs", "roll_up"),
+    *("statements", "adjustments", "audit", "blobs", "jobs", "batches", "roll_up"),
 )
 
 log = logging.getLogger(NAMESPACE)
@@ -171,6 +172,7 @@ class Sweep:
             "budgets": partial(BudgetRows(self.table).remove, before=position.cutoff.usage_before),
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
+            "batches": partial(BatchRows(self.table).remove, before=position.cutoff.jobs_before),
             "roll_up": self._roll_up,
         }
         after = await phases[position.phase](position.customer, after=position.after)

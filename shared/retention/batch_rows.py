@@ -1,0 +1,110 @@
+"""What the sweep does about batches: a line goes with its job, a batch after its last line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shared.batches.records import HARVESTED, key_at, read_batch, read_open
+from shared.billing.usage_records import metered_key
+from shared.jobs.batch_message import PREFIX, batch_key
+from shared.jobs.lines import TAKEN_OUT, UNDONE, line_key, line_number, metered_as, read_ranges
+from shared.jobs.records import job_id_of
+from shared.storage.base import Row, Table
+from shared.storage.bulk import delete_rows
+
+_GROUPS = "g_", "g`"
+_OK = range(200, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRows:
+    """The batches of all customers. Every method raises StorageUnavailable. Repeating one does no harm."""
+
+    table: Table
+
+    async def is_alive(self, customer: str, lines: str) -> bool:
+        """Return whether one of the batches that a job's column `lines` names will continue the job."""
+        for batch in {each.batch for each in read_ranges(lines)}:
+            row = await self.table.read(customer, batch_key(batch))
+            if row is not None and read_batch(row).state not in HARVESTED:
+                return True
+        return False
+
+    async def is_bought(self, customer: str, lines: str) -> bool:
+        """Return whether one of the lines may have been billed that a job's column `lines` names."""
+        return any(_is_bought(row.values) for row in await self._lines(customer, [lines]))
+
+    async def remove_lines(self, customer: str, jobs: Sequence[Row]) -> None:
+        """Remove the lines of jobs, and what says that their answers are on record."""
+        own = {job_id_of(row) for row in jobs}
+        columns = [lines for row in jobs if (lines := row.values.get("lines"))]
+        rows = [row for row in await self._lines(customer, columns) if row.values["job_id"] in own]
+        billed = [row for row in rows if row.values.get("status") in _OK]
+        await delete_rows(self.table, [Row(customer, _marker_key(row.key), {}) for row in billed])
+        await delete_rows(self.table, [Row(customer, row.key, {}) for row in rows])
+
+    async def remove(self, customer: str, after: str, *, before: datetime) -> str:
+        """
+        Remove finished batches that were opened before a time and have no line left, and groups of such batches.
+
+        Takes one page of batches, from the continuation token `after`; returns the token of the next one, or "".
+        """
+        if not before.timestamp():  # everything is kept
+            return ""
+        where, columns = {"state eq": "done"}, ("state",)
+        page = await self.table.page(customer, PREFIX, key_at(before), where=where, columns=columns, after=after)
+        await delete_rows(self.table, [row for row in page.rows if not await self._has_lines(row)])
+        if not page.after:
+            await self._remove_groups(customer, before)
+        return page.after
+
+    async def _has_lines(self, batch: Row) -> bool:
+        batch_id = batch.key.removeprefix(PREFIX)
+        page = await self.table.page(batch.partition, line_key(batch_id, 0), f"l_{batch_id}_~", columns=())
+        return bool(page.rows)
+
+    async def _remove_groups(self, customer: str, before: datetime) -> None:
+        after = ""
+        while True:
+            page = await self.table.page(customer, *_GROUPS, after=after)
+            old = [row for row in page.rows if all(key < key_at(before) for key in _keys(row))]
+            await delete_rows(self.table, [Row(row.partition, row.key, {}, row.etag) for row in old])
+            after = page.after
+            if not after:
+                return
+
+    async def _lines(self, customer: str, columns: Sequence[str]) -> list[Row]:
+        """The rows of the lines that these columns name, and of those between them: jobs have neighbouring lines."""
+        parts: dict[str, tuple[int, int]] = {}
+        for each in (each for column in columns for each in read_ranges(column)):
+            first, last = parts.get(each.batch, (each.first, each.first))
+            parts[each.batch] = min(first, each.first), max(last, each.first + each.number)
+        rows = list[Row]()
+        for batch, (first, last) in parts.items():
+            after, names = "", ("job_id", "status", "error_code", TAKEN_OUT)
+            while True:
+                begin, end = line_key(batch, first), line_key(batch, last)
+                page = await self.table.page(customer, begin, end, columns=names, after=after)
+                rows += page.rows
+                after = page.after
+                if not after:
+                    break
+        return rows
+
+
+def _keys(group: Row) -> list[str]:
+    return [batch_key(each.batch_id) for each in read_open(group.values)]
+
+
+def _is_bought(values: Mapping[str, Any]) -> bool:
+    if values.get(TAKEN_OUT) or values.get("error_code") in UNDONE:
+        return False
+    return values.get("status") in {None, *_OK}  # None: its batch has ended without it
+
+
+def _marker_key(line: str) -> str:
+    batch = line[len("l_") :].rpartition("_")[0]
+    return metered_key(metered_as(batch, line_number(line)))
