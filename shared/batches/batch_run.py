@@ -58,6 +58,11 @@ class BatchRun:
             raise TurnLost
         self.batch = read_batch(row)
 
+    def check(self, seconds: float) -> None:
+        """Raise TurnLost unless this turn holds the batch for so long, as after a pause of the whole process."""
+        if self.batch.lease_until is None or now() + timedelta(seconds=seconds) > self.batch.lease_until:
+            raise TurnLost
+
     async def rest(self, due_at: datetime) -> None:
         """End the turn: the batch is looked at again when it is due. Raises as `save`."""
         await self.schedule.add_batch(self.batch.customer, self.batch.batch_id, due_at)

@@ -9,50 +9,33 @@ repeated is written down before: a batch is created once its row says so, and lo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from shared.batches.account import open_provider
 from shared.batches.batch_run import BatchRun, TurnLost, begin
+from shared.batches.doubles import cancel_doubles
+from shared.batches.failures import NO_ROOM, QUOTA_S, Failures, delayed
 from shared.batches.harvest import Harvest, TurnOver, continue_jobs
 from shared.batches.parts import BatchParts
-from shared.batches.provider import ProviderBatches
-from shared.batches.provider_batch import ProviderBatch
+from shared.batches.provider_batch import ENDED, ProviderBatch
 from shared.batches.records import MAX_ERROR_LENGTH, State
 from shared.batches.reports import report_end, report_lateness
 from shared.batches.sending import POLL_S, Sending, soon
 from shared.clock import now
-from shared.errors import (
-    AccountBlocked,
-    ConnectionFault,
-    CredentialRejected,
-    JobError,
-    ModelNotFound,
-    RequestRejected,
-    RetryLater,
-    UpstreamError,
-)
-from shared.event_names import (
-    BATCH_DELAYED,
-    BATCH_GIVEN_UP,
-    BATCH_UNREADABLE,
-    NAMESPACE,
-)
+from shared.errors import JobError, RetryLater
+from shared.event_names import BATCH_DELAYED, BATCH_UNREADABLE, NAMESPACE
 from shared.jobs.batch_message import decode_batch_message
 from shared.jobs.crash_log import log_text
+from shared.jobs.drain import WorkerStopping
 from shared.jobs.versions import NewerVersion
 
-QUOTA_S = 300.0
-"""Before a batch is created again that the provider's quota of enqueued tokens had no room for."""
-GIVE_UP_AFTER = timedelta(hours=26)
-"""After it should have been cancelled: providers end batches after a day."""
-_MAX_DELAY_S = 900.0
-_ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
-_NO_ROOM = "token_limit_exceeded"
-_PERMANENT = (RequestRejected, ModelNotFound, AccountBlocked, ConnectionFault)
-"""Errors that no later try of sending a batch would correct."""
+TURN_LIMIT_S = 600.0
+"""After which a turn is cut off, whatever it waits for: at host.json's `functionTimeout`, the host ends the worker."""
 
 log = logging.getLogger(NAMESPACE)
 
@@ -100,6 +83,27 @@ class BatchWorker:
 
     async def _take_turn(self, run: BatchRun) -> datetime | None:
         """Go on as far as possible; return when to look again, None if it is done. Raises TurnLost."""
+        failures, before = Failures(self.parts), run.batch.settled_lines
+        try:
+            async with asyncio.timeout(TURN_LIMIT_S):
+                due_at = await self._go_on(run)
+        except TurnLost:
+            raise
+        except (TurnOver, TimeoutError):
+            reason, due_at = "It takes longer than a turn may.", now()
+            if run.batch.settled_lines > before:
+                return due_at
+        except WorkerStopping as exc:
+            return delayed(run.batch, log_text(exc), exc.delay_s)
+        except RetryLater as exc:
+            reason, due_at = str(exc), delayed(run.batch, log_text(exc), exc.delay_s)
+        except JobError as exc:
+            return await failures.failed(run, exc)
+        else:
+            reason = f"The provider has not ended it: {run.batch.provider_status}."
+        return None if due_at is None else await failures.unfinished(run, reason, due_at)
+
+    async def _go_on(self, run: BatchRun) -> datetime | None:
         work: dict[State, Callable[[BatchRun], Awaitable[datetime | None]]] = {
             "gathering": self._close,
             "sending": Sending(self.parts).send,
@@ -107,18 +111,11 @@ class BatchWorker:
             "harvesting": self._harvest,
             "waking": self._wake,
         }
-        try:
-            while run.batch.state != "done":
-                self.parts.drain.check()
-                due_at = await work[run.batch.state](run)
-                if due_at is not None:
-                    return due_at
-        except TurnOver:
-            return now()
-        except RetryLater as exc:
-            return self._delayed(run, exc, exc.delay_s)
-        except JobError as exc:
-            return await self._failed(run, exc)
+        while run.batch.state != "done":
+            self.parts.drain.check()
+            due_at = await work[run.batch.state](run)
+            if due_at is not None:
+                return due_at
         return None
 
     async def _close(self, run: BatchRun) -> datetime | None:
@@ -130,31 +127,33 @@ class BatchWorker:
 
     async def _poll(self, run: BatchRun) -> datetime | None:
         batch = run.batch
-        provider = await self._provider(run)
+        provider, _ = await open_provider(self.parts, batch)
         remote = await provider.get(batch.provider_id)
-        if remote.status not in _ENDED:
+        await cancel_doubles(run, provider)
+        if remote.status not in ENDED:
             if now() >= batch.cancel_at and remote.status != "cancelling":
                 remote = await provider.cancel(batch.provider_id)
             if remote.status != batch.provider_status:
                 await run.save(provider_status=remote.status)
             return soon(POLL_S)
-        if remote.status == "failed" and remote.has_error(_NO_ROOM) and not remote.output_file_id:
-            await run.save(state="sending", provider_id="", create_begun=False, error=_NO_ROOM)
-            return self._delayed(run, _text(remote), QUOTA_S)
+        if remote.status == "failed" and remote.has_error(NO_ROOM) and not remote.output_file_id:
+            await run.save(state="sending", provider_id="", create_begun=False, error=NO_ROOM)
+            return delayed(batch, _text(remote), QUOTA_S)
         error = remote.errors[0] if remote.errors else None
         await run.save(
             state="harvesting",
             provider_status=remote.status,
             output_file_id=remote.output_file_id or "",
             error_file_id=remote.error_file_id or "",
+            completed_lines=remote.counts.completed,
             error_code=error.code if error else "",
             error=error.message[:MAX_ERROR_LENGTH] if error else "",
         )
         return None
 
     async def _harvest(self, run: BatchRun) -> datetime | None:
-        batch, provider = run.batch, await self._provider(run)
-        connection = await self.parts.connections.resolve(batch.customer, batch.connection)
+        batch = run.batch
+        provider, connection = await open_provider(self.parts, batch)
         harvest = Harvest(run, self.parts.blobs, self.parts.settings.results_container)
         await harvest.begin()
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
@@ -163,7 +162,9 @@ class BatchWorker:
         harvest.report()
         took_s = (now() - batch.opened_at).total_seconds()
         self.parts.capabilities.learn_batch_seconds(took_s, *connection.identity, batch.operation)
-        if batch.provider_status == "failed":
+        if run.batch.answered < batch.completed_lines:
+            pass  # some of those that are left were answered and billed, so that none counts as undone
+        elif batch.provider_status == "failed":
             await harvest.fill(batch.error_code or "batch_failed", batch.error or "The provider did not run the batch.")
         elif batch.provider_status == "cancelled":
             await harvest.fill("batch_cancelled", "The batch was cancelled before this call was made.")
@@ -180,49 +181,12 @@ class BatchWorker:
     async def _delete_files(self, run: BatchRun) -> None:
         batch = run.batch
         try:
-            provider = await self._provider(run)
+            provider, _ = await open_provider(self.parts, batch)
             for file_id in filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)):
                 await provider.delete_file(file_id)
         except (JobError, RetryLater) as exc:  # they expire
             log.warning("%s customer=%s batch=%s %s", BATCH_DELAYED, batch.customer, batch.batch_id, log_text(exc))
 
-    async def _provider(self, run: BatchRun) -> ProviderBatches:
-        return ProviderBatches(
-            self.parts.client, await self.parts.connections.resolve(run.batch.customer, run.batch.connection)
-        )
-
-    async def _failed(self, run: BatchRun, error: JobError) -> datetime | None:
-        """Decide what follows a failed try: another one, or the end of the batch."""
-        batch = run.batch
-        if isinstance(error, CredentialRejected):
-            connection = await self.parts.connections.resolve(batch.customer, batch.connection)
-            if await self.parts.connections.find_rotated(connection) is not None:
-                return now()
-        is_unsent = batch.state in {"gathering", "sending"} and not batch.create_begun
-        if is_unsent and isinstance(error, _PERMANENT) and not _is_no_room(error):
-            await Sending(self.parts).end_unsent(run, str(error), code=error.code)
-            return now()
-        if now() >= batch.cancel_at + GIVE_UP_AFTER:
-            log.error("%s customer=%s batch=%s %s", BATCH_GIVEN_UP, batch.customer, batch.batch_id, log_text(error))
-            await run.save(state="waking", error=str(error)[:MAX_ERROR_LENGTH])
-            return now()
-        await run.save(error=str(error)[:MAX_ERROR_LENGTH])
-        facts = error.facts if isinstance(error, UpstreamError) else None
-        wait_s = QUOTA_S if _is_no_room(error) else (facts.retry_after_s if facts else None) or POLL_S
-        return self._delayed(run, error, wait_s)
-
-    def _delayed(self, run: BatchRun, reason: Exception | str, delay_s: float) -> datetime:
-        batch, text = run.batch, reason if isinstance(reason, str) else log_text(reason)
-        due_at = soon(min(max(delay_s, POLL_S), _MAX_DELAY_S))
-        log.warning(
-            "%s customer=%s batch=%s state=%s %s", BATCH_DELAYED, batch.customer, batch.batch_id, batch.state, text
-        )
-        return due_at
-
-
-def _is_no_room(error: JobError) -> bool:
-    return isinstance(error, UpstreamError) and error.facts.detail.get("code") == _NO_ROOM
-
 
 def _text(remote: ProviderBatch) -> str:
-    return f"{_NO_ROOM}: {remote.errors[0].message}" if remote.errors else _NO_ROOM
+    return f"{NO_ROOM}: {remote.errors[0].message}" if remote.errors else NO_ROOM

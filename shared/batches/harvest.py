@@ -103,7 +103,7 @@ class Harvest:
         if len(answer.body) > MAX_INLINE_BYTES:
             name = answer_blob(batch.customer, line.job_id, batch.batch_id, number)
             await self.blobs.write(self.container, name, answer.body, "application/json")
-        values = answer_values(answer)
+        values = answer_values(answer) | ({"label": batch.label} if batch.label else {})
         self._rows.append(Row(batch.customer, line_key(batch.batch_id, number), values, line.etag))
         self._size += len(values.get("answer", b"")) + len(values.get("error", ""))
         self._answered += 200 <= answer.status < 300  # noqa: PLR2004

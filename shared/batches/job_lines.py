@@ -47,7 +47,10 @@ from shared.storage.base import Blobs, Queues, Row, RowChanged, Table
 
 _LINE_BYTES = 120
 """What a line of the file has beside its body."""
-_COLUMNS = ("job_id", "key", "digest", "status", "request_id", "error_code", "error", "answer", "in_blob", TAKEN_OUT)
+_COLUMNS = (
+    *("job_id", "key", "digest", "label", TAKEN_OUT),
+    *("status", "request_id", "error_code", "error", "answer", "in_blob"),
+)
 _MAX_ANSWER = 64 * 1024 * 1024
 
 
@@ -72,10 +75,10 @@ class JobBatches:
         customer, ranges = attempt.job.customer, read_ranges(attempt.lease.lines)
         rows = [row for each in ranges for row in await self._rows(customer, each)]
         unanswered = {_batch_of(row) for row in rows if row.values.get("status") is None}
-        ended = {batch for batch in unanswered if await self._is_harvested(customer, batch)}
+        ended = {batch: label for batch in unanswered if (label := await self._ended(customer, batch)) is not None}
         if ended:  # maybe since they were read
             rows = [row for each in ranges for row in await self._rows(customer, each)]
-        records = [await self._record(customer, row, has_ended=_batch_of(row) in ended) for row in rows]
+        records = [await self._record(customer, row, ended.get(_batch_of(row))) for row in rows]
         return {record.key: record for record in records}
 
     async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str]) -> None:
@@ -86,7 +89,7 @@ class JobBatches:
         await attempt.end_with(partial(self._wait, attempt, list(_parts(lines)), message, joined))
         # One that had other lines of it may have ended while the job's row did not say that it waits.
         for batch in joined:
-            if await self._is_harvested(attempt.job.customer, batch):
+            if await self._ended(attempt.job.customer, batch) is not None:
                 await self.queues.send(self.jobs_queue, message)
                 return
 
@@ -158,19 +161,24 @@ class JobBatches:
             if not after:
                 return rows
 
-    async def _is_harvested(self, customer: str, batch: str) -> bool:
+    async def _ended(self, customer: str, batch: str) -> str | None:
+        """Return the label of a batch that has been read to its end, or is gone; None if it goes on."""
         row = await self.table.read(customer, batch_key(batch))
-        return row is None or read_batch(row).state in HARVESTED
+        if row is None:
+            return ""
+        record = read_batch(row)
+        return record.label if record.state in HARVESTED else None
 
-    async def _record(self, customer: str, row: Row, *, has_ended: bool) -> LineRecord:
+    async def _record(self, customer: str, row: Row, ended: str | None) -> LineRecord:
         values, batch, number, body = row.values, _batch_of(row), line_number(row.key), b""
         if values.get("in_blob"):
             name = answer_blob(customer, values["job_id"], batch, number)
             body = await self.blobs.read(self.container, name, _MAX_ANSWER) or b""
         answer = Answer(error_code=NOT_SENT) if values.get(TAKEN_OUT) else read_answer(values, body)
-        if answer is None and has_ended:
+        if answer is None and ended is not None:
             answer = Answer(error_code=MISSING)
-        return LineRecord(batch, number, values["key"], values["digest"], answer)
+        label = values.get("label") or ended or ""
+        return LineRecord(batch, number, values["key"], values["digest"], answer, label)
 
 
 def _bought_for(attempt: Attempt) -> ReservedFor:

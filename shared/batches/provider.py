@@ -8,7 +8,8 @@ Each method is one exchange, or one a page; whoever calls it repeats it. No prov
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from shared.batches.eligibility import line_url
+from shared.batches.form import in_chunks, write_form
 from shared.batches.provider_batch import NoId, ProviderBatch, check_id, read_batch, read_status, read_time
 from shared.connections.connection import Connection
 from shared.contract.decoding import UNREADABLE, json_value
@@ -37,7 +39,6 @@ MAX_PAGES = 100
 CLOCK_MARGIN = timedelta(minutes=15)
 """By which a provider's clock may differ from ours."""
 _PAGE = 100
-_CHUNK_BYTES = 64 * 1024
 _FIRST_EXPIRING = "2025-03-01"
 """The first dated version of Azure's API whose files expire; an older one may refuse what it does not know."""
 _UNFINISHED_FILE = {"pending", "running", "uploading", "not_running"}
@@ -71,11 +72,11 @@ class ProviderBatches:
         have another size.
         """
         boundary = secrets.token_hex(16)
-        before, after = _form(boundary, filename, self._file_fields())
+        before, after = write_form(boundary, filename, self._file_fields())
         headers = {"content-type": f"multipart/form-data; boundary={boundary}"} | self._connection.headers()
         response = await self._client.transfers.upload(
             UpstreamRequest("POST", self._url("files"), headers=headers),
-            _chunks(before, lines, after),
+            in_chunks(before, lines, after),
             len(before) + size + len(after),
             self._connection.access,
             customer=self._connection.customer,
@@ -114,10 +115,15 @@ class ProviderBatches:
 
     async def find(self, file_id: str, *, since: datetime) -> ProviderBatch | None:
         """
-        Return the batch of a file's lines that was created after `since`, or None.
+        Return a batch of a file's lines that was created after `since` and is not void, or None.
 
         Raises UpstreamError, also if the list can't be read to its end: None allows another batch.
         """
+        async with aclosing(self.find_all(file_id, since=since)) as batches:
+            return await anext(batches, None)
+
+    async def find_all(self, file_id: str, *, since: datetime) -> AsyncGenerator[ProviderBatch, None]:
+        """Yield the batches that `find` may return, the newest first. Raises UpstreamError."""
         after = ""
         for _ in range(MAX_PAGES):
             query = f"limit={_PAGE}" + (f"&after={quote(after, safe='')}" if after else "")
@@ -128,10 +134,10 @@ class ProviderBatches:
                 break
             batches = [each for each in page if isinstance(each, dict)]
             for each in batches:
-                if each.get("input_file_id") == file_id:
-                    return self._batch(response, each)
+                if each.get("input_file_id") == file_id and not (batch := self._batch(response, each)).is_void:
+                    yield batch
             if not batches or not listed.get("has_more") or _all_older(batches, since - CLOCK_MARGIN):
-                return None
+                return
             before, after = after, self._id({"id": listed.get("last_id") or batches[-1].get("id")}, response)
             if after == before:
                 break
@@ -202,26 +208,6 @@ class ProviderBatches:
             return check_id(value.get("id"))
         except NoId:
             raise _unusable(response) from None
-
-
-def _form(boundary: str, filename: str, fields: Mapping[str, str]) -> tuple[bytes, bytes]:
-    parts = [
-        f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in fields.items()
-    ]
-    file = f'--{boundary}\r\ncontent-disposition: form-data; name="file"; filename="{quote(filename)}"\r\n'
-    return f"{''.join(parts)}{file}content-type: application/jsonl\r\n\r\n".encode(), f"\r\n--{boundary}--\r\n".encode()
-
-
-async def _chunks(before: bytes, lines: AsyncIterable[bytes], after: bytes) -> AsyncIterator[bytes]:
-    waiting, size = [before], len(before)
-    async for line in lines:
-        waiting.append(line)
-        size += len(line)
-        if size >= _CHUNK_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    yield b"".join([*waiting, after])
 
 
 def _segment(text: str) -> str:

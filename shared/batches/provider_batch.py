@@ -12,6 +12,8 @@ from shared.upstream.error_body import quotable
 
 MAX_ERRORS = 10
 """Of a batch's errors that are kept; a file of broken lines has one for each."""
+ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
+"""The statuses of a batch that has ended."""
 UNKNOWN = "unknown"
 """A status or code that can't be kept as it is."""
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:=+-]{0,499}")
@@ -67,6 +69,11 @@ class ProviderBatch:
     created_at: datetime | None = None
     counts: Counts = Counts()
     errors: tuple[BatchError, ...] = ()
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it has failed before any line was run."""
+        return self.status == "failed" and not (self.output_file_id or self.error_file_id or self.counts.completed)
 
     def has_error(self, code: str) -> bool:
         """Return whether one of its errors has this code."""

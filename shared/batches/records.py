@@ -84,10 +84,22 @@ class BatchRecord:
     """When it was last sent."""
     creates: int = 0
     """How often it was sent."""
+    was_created_again: bool = False
+    """Whether the provider may have it twice: see BATCH_CREATED_AGAIN."""
+    doubles: int = 0
+    """Other batches of its file that the provider has shown."""
+    doubled_lines: int = 0
+    """How many lines those have answered."""
+    account: str = ""
+    """Which account its file is at (see `account`)."""
+    label: str = ""
+    """What usage records say of the connection that it was sent with, as JSON."""
     provider_id: str = ""
     provider_status: str = ""
     output_file_id: str = ""
     error_file_id: str = ""
+    completed_lines: int = 0
+    """How many answers the provider says there are."""
     answered: int = 0
     failed: int = 0
     woken: int = 0
@@ -101,6 +113,11 @@ class BatchRecord:
     def group(self) -> Group:
         """What its lines have in common."""
         return Group(self.customer, self.connection, self.model, self.operation)
+
+    @property
+    def settled_lines(self) -> int:
+        """How many lines have an answer, or the reason why there is none."""
+        return self.answered + self.failed
 
     @property
     def is_full(self) -> bool:

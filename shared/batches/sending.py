@@ -12,12 +12,13 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from shared.batches.account import account_of, has_moved, label_of, open_provider
 from shared.batches.batch_run import BatchRun
 from shared.batches.eligibility import line_url
 from shared.batches.harvest import Harvest
 from shared.batches.line_file import LineFile
 from shared.batches.parts import BatchParts
-from shared.batches.provider import ProviderBatches, may_exist
+from shared.batches.provider import REQUEST_S, ProviderBatches, may_exist
 from shared.batches.provider_batch import ProviderBatch
 from shared.clock import now
 from shared.connections.connection import Connection
@@ -51,22 +52,24 @@ class Sending:
             if record.state == "suspended":
                 await self.end_unsent(run, f"Customer {batch.customer} is suspended, so its jobs are not run.")
                 return None
-        connection = await parts.connections.resolve(batch.customer, batch.connection)
-        provider = ProviderBatches(parts.client, connection)
+            connection = await parts.connections.resolve(batch.customer, batch.connection)
+            if has_moved(batch, connection):
+                await run.save(input_file_id="", account="")  # the new account has no such file
+        batch = run.batch
+        provider, connection = await open_provider(parts, batch)
         if not batch.input_file_id and not await self._upload(run, provider, connection):
             await run.save(state="waking")  # all its jobs were cancelled
             return None
-        created: ProviderBatch | None = None
-        if not batch.create_begun and not await provider.is_processed(run.batch.input_file_id):
+        batch, created = run.batch, None
+        if not batch.create_begun and not await provider.is_processed(batch.input_file_id):
             return soon()
         if batch.create_begun:
             began_at = batch.create_began_at or batch.opened_at
-            created = await provider.find(run.batch.input_file_id, since=began_at)
+            created = await provider.find(batch.input_file_id, since=batch.opened_at)
             listed_by = began_at + timedelta(seconds=parts.settings.batch_adopt_s)
             if created is None and now() < listed_by:
                 return listed_by
-        if created is None:
-            created = await self._create(run, provider)
+        created = created or await self._create(run, provider)
         await run.save(state="waiting", provider_id=created.id, provider_status=created.status)
         log.info("%s customer=%s batch=%s lines=%d", BATCH_SENT, batch.customer, batch.batch_id, batch.lines)
         parts.telemetry.batch_sent(batch.customer)
@@ -88,17 +91,22 @@ class Sending:
         if not size:
             return False
         file_id = await provider.upload(file.lines(), size, filename=f"{batch.batch_id}.jsonl")
-        await run.save(input_file_id=file_id)
+        await run.save(input_file_id=file_id, account=account_of(connection), label=label_of(connection))
         return True
 
     async def _create(self, run: BatchRun, provider: ProviderBatches) -> ProviderBatch:
         batch = run.batch
         if batch.create_begun:
             log.warning("%s customer=%s batch=%s", BATCH_CREATED_AGAIN, batch.customer, batch.batch_id)
-        await run.save(create_begun=True, create_began_at=now(), creates=batch.creates + 1)
+        again, creates = batch.was_created_again or batch.create_begun, batch.creates + 1
+        await run.save(create_begun=True, create_began_at=now(), creates=creates, was_created_again=again)
+
+        def begin() -> None:
+            self.parts.drain.check()
+            run.check(REQUEST_S)
+
         try:
-            begin, metadata = self.parts.drain.check, {BATCH_ID: batch.batch_id}
-            return await provider.create(batch.input_file_id, batch.operation, metadata, begin=begin)
+            return await provider.create(batch.input_file_id, batch.operation, {BATCH_ID: batch.batch_id}, begin=begin)
         except WorkerStopping:
             await run.save(create_begun=batch.create_begun)
             raise

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -72,6 +72,8 @@ class RecordLabels:
     connection: ConnectionLabel
     deployment_scope: str | None = None
     incarnation: str = ""
+    served: Mapping[str, ConnectionLabel] = field(default_factory=dict, hash=False)
+    """The connections of calls that another one has served, by their `metered_as`."""
 
     def key(self, kind: str, at: datetime, ending: str = "") -> str:
         """Return the key of a record (`u`), marker (`m`) or closed job (`c`)."""
@@ -146,7 +148,7 @@ def marker_row(labels: RecordLabels, attempt: int, at: datetime, *, since: datet
 
 def record_values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, Any]:
     """Return what a usage record says of a call, by column."""
-    label = labels.connection
+    label = labels.served.get(call.metered_as, labels.connection)
     consumed = msgspec.structs.asdict(call.consumed()) | {"deployment_scope": labels.deployment_scope}
     texts = {
         "answered_by": (call.model or "")[:_MAX_NAME_LENGTH],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,8 @@ class AttemptUsage:
     """What the job's stored steps have consumed; their usage records are written."""
     unrecoverable: Usage = field(init=False)
     """What all attempts have consumed whose responses could not be kept."""
+    served: Mapping[str, ConnectionLabel] = field(default_factory=dict)
+    """Which connection has served calls that this attempt does not make itself, by their `metered_as`."""
     responses: list[Response] = field(default_factory=list)
     """Billed responses outside of any step: lost unless the job ends with them."""
     metered: set[str] = field(default_factory=set)
@@ -176,6 +178,7 @@ class AttemptUsage:
             label,
             self.deployment_scope,
             self.lease.incarnation,
+            self.served,
         )
 
 

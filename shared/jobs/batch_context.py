@@ -35,7 +35,7 @@ from shared.errors import (
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.context import ActionContext
-from shared.jobs.lines import BUY_BEFORE_S, MISSING, UNDONE, Answer, Line, LineRecord, digest, is_line
+from shared.jobs.lines import BUY_BEFORE_S, MISSING, UNDONE, Answer, Line, LineRecord, digest, is_line, served_by
 from shared.jobs.list_price import buy_now
 from shared.jobs.steps import Steps
 from shared.upstream.error_mapping import map_error
@@ -203,6 +203,7 @@ async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[
     if OUTCOME_STEP in steps:
         return []  # they are on record with it
     lines = await services.batches.lines(attempt)
+    usage.served = served_by(lines.values())
     pending = {line.batch for line in lines.values() if line.answer is None}
     if pending:
         # What no line stands for is not received again.
@@ -244,4 +245,5 @@ async def open_batch_context(
     context = BatchContext(services, attempt, steps, connection, limit, lines=lines, is_suspended=is_suspended)
     pending = {line.batch for line in lines.values() if line.answer is None}
     context.wait = partial(services.batches.wait, attempt, context.wanted, pending)
+    attempt.usage.served = served_by(lines.values())
     return context

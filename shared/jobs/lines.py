@@ -8,11 +8,14 @@ A job's lines in batches of its provider: what its calls ask for, and what was a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from shared.billing.usage import Call
+from shared.contract.result import ConnectionLabel
 from shared.storage.base import Row
 
 MAX_INLINE_BYTES = 60_000
@@ -68,11 +71,19 @@ class LineRecord:
     digest: str
     answer: Answer | None
     """None: its batch goes on."""
+    label: str = ""
+    """The connection that its batch was sent with, as JSON of what usage records say of it; empty: not known."""
 
     @property
     def metered_as(self) -> str:
         """Identifies its answer, so that it is recorded once (see `billing.usage.Call`)."""
         return metered_as(self.batch, self.number)
+
+
+def served_by(lines: Collection[LineRecord]) -> Mapping[str, ConnectionLabel]:
+    """Return which connection, as it was then, has served lines, by what identifies their answers."""
+    labels = {text: msgspec.json.decode(text, type=ConnectionLabel) for text in {line.label for line in lines} if text}
+    return {line.metered_as: labels[line.label] for line in lines if line.label}
 
 
 class LineRange(NamedTuple):

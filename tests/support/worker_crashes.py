@@ -129,8 +129,10 @@ class CrashingApp(PatientApp):
     process: Process = field(default_factory=Process)
     stored: Memory = field(default_factory=Memory)
     messages: list[Message] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)
+    """Queues whose messages come to nobody for now."""
     client: UpstreamClient | None = None
-    deaths: int = 0
+    crashes: int = 0
 
     def begin(self, process: Process) -> None:
         """Start another process."""
@@ -168,8 +170,8 @@ class CrashingApp(PatientApp):
             if queue.startswith(("jobs", "batches")):
                 self.messages += [Message(queue, body, self.clock() + delay_s) for body, delay_s in sent]
                 sent.clear()
-        due = [each for each in self.messages if each.visible_at <= self.clock()]
-        self.messages = [each for each in self.messages if each.visible_at > self.clock()]
+        due = [each for each in self.messages if each.visible_at <= self.clock() and each.queue not in self.held]
+        self.messages = [each for each in self.messages if each not in due]
         return due
 
     async def _run(self, tasks: dict[asyncio.Task[None], Message | None]) -> None:
@@ -187,13 +189,13 @@ class CrashingApp(PatientApp):
             if message is None:
                 assert failure is None or isinstance(failure, WorkerDied), failure
             elif task in waiting or failure is not None:
-                self._put_back(message)
+                self._requeue(message)
         if self.process.died.is_set():
-            self.deaths += 1
+            self.crashes += 1
             await asyncio.sleep(0)
             self.begin(Process())
 
-    def _put_back(self, message: Message) -> None:
+    def _requeue(self, message: Message) -> None:
         message.dequeued += 1
         message.visible_at = self.clock() + VISIBLE_AGAIN_S
         if message.dequeued >= MAX_DEQUEUE_COUNT:

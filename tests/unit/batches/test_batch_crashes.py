@@ -129,7 +129,7 @@ def live(client, monkeypatch) -> Live:
             await app.deliver()
             await app.finish(jobs)
             await app.pass_time(AFTERWARDS_S)
-            assert app.deaths == (process.dies_at > 0)
+            assert app.crashes == (process.dies_at > 0)
             app.check(customer, jobs, succeeded=fault.succeeded, unanswered=fault.unanswered)
         return process
 

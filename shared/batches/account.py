@@ -1,0 +1,51 @@
+"""Which account a batch is at: that of its connection as it was when the batch's file was uploaded."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import msgspec
+
+from shared.batches.parts import BatchParts
+from shared.batches.provider import ProviderBatches
+from shared.batches.records import BatchRecord
+from shared.connections.connection import Connection
+from shared.errors import ConnectionInvalid
+
+_API = re.compile(r"(/openai)?(/v1|/deployments)?$")
+"""How a base ends, whichever of its API's styles a connection uses."""
+
+
+class ConnectionMoved(ConnectionInvalid):
+    """The connection leads to another account than when its batch was sent. That one knows nothing of the batch."""
+
+
+def account_of(connection: Connection) -> str:
+    """
+    Return what identifies the account that a connection leads to.
+
+    Its key is not part of it, because keys are rotated: an account with the same endpoint can't be told from it.
+    """
+    parts = _API.sub("", connection.endpoint.base), connection.organization or "", connection.project or ""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def label_of(connection: Connection) -> str:
+    """Return what usage records say of a connection, as JSON."""
+    return msgspec.json.encode(connection.label()).decode()
+
+
+def has_moved(batch: BatchRecord, connection: Connection) -> bool:
+    """Return whether the batch, or its file, is at another account."""
+    return bool(batch.account) and batch.account != account_of(connection)
+
+
+async def open_provider(parts: BatchParts, batch: BatchRecord) -> tuple[ProviderBatches, Connection]:
+    """Return the account that a batch is at. Raises ConnectionMoved, and as `Connections.resolve`."""
+    connection = await parts.connections.resolve(batch.customer, batch.connection)
+    if has_moved(batch, connection):
+        raise ConnectionMoved(
+            f"The connection {batch.connection} leads to another account than when the batch was sent."
+        )
+    return ProviderBatches(parts.client, connection), connection
