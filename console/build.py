@@ -17,7 +17,7 @@ UPLOT = _PROJECT / "local" / "node_modules" / "uplot"
 """The npm package of the charts, which local/package.json pins."""
 SCRIPTS = (
     *("dom", "decimal", "format", "api", "section"),
-    *("chart", "usage", "budgets", "jobs", "statements", "overview", "main"),
+    *("chart", "usage", "budgets", "batches", "jobs", "statements", "overview", "main"),
 )
 """The page's scripts, in their order. They are one function, so nothing outside of it reaches the key."""
 

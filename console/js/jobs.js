@@ -45,7 +45,8 @@ function jobCells(job) {
       error && [h("b", null, error.code), h("span", { className: "block" }, error.message)],
       callback?.status === "failed" &&
         h("span", { className: "block" }, h("b", null, "callback failed"), callback.error && `: ${callback.error}`),
-      !error && callback?.status !== "failed" && h("span", { className: "quiet" }, "–"),
+      job.batch && ["in the batch ", h("span", { className: "id" }, job.batch)],
+      !error && !job.batch && callback?.status !== "failed" && h("span", { className: "quiet" }, "–"),
     ],
   ];
 }

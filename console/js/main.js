@@ -146,7 +146,13 @@ function show() {
     (each) => !each.disabled && labelOf(each) === used,
   );
   const sections = customer
-    ? [usageSection(customer, month), budgetsSection(customer), jobsSection(customer), statementsSection(customer)]
+    ? [
+        usageSection(customer, month),
+        budgetsSection(customer),
+        batchesSection(customer),
+        jobsSection(customer),
+        statementsSection(customer),
+      ]
     : overview(month);
   const content = document.getElementById("content");
   const party = h("p", { hidden: true });

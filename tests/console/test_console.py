@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ import pytest
 import pytest_asyncio
 
 from shared.billing.adjustments import Adjustments
+from shared.clock import now
 from shared.contract.adjustment import NewAdjustment
 from shared.contract.customer import CustomerProfile
 from tests.support import console_picture
+from tests.support.batch_rows import put_batch
 from tests.support.browser import OFFLINE, Tab, json_reply
 from tests.support.closable import CORRECTION, DOCUMENT, add_usage, put_profile
 from tests.support.closable import MONTH as LAST_MONTH
@@ -228,6 +230,13 @@ STATEMENTS = {
         | {"total": "10.00", "files": {name: {"size": 1, "sha256": "0"} for name in ("json", "csv", "html")}}
     ]
 }
+BATCHES = {
+    "batches": [
+        {"batch": "b", "state": "waiting", "model": "m", "operation": "o", "lines": 1, "answered": 0, "failed": 0}
+        | {"opened_at": "2026-11-29T00:00:00Z", "cancel_at": "2026-11-30T00:00:00Z", "late": True}
+        | {"provider_id": "p", "provider_status": "s", "error": "provider says"}
+    ]
+}
 CALLBACK = {"status": "failed", "attempts": 7, "error": "receiver says"}
 
 
@@ -241,26 +250,28 @@ async def test_markup_in_every_field_is_text(tab: Tab, priced_server: LiveServer
         f"{of_customer}/usage": await api(priced_server, f"{of_customer}/usage?by=day,model"),
         f"{of_customer}/jobs": {"jobs": [job | {"callback": CALLBACK} for job in jobs["jobs"]]},
         f"{of_customer}/budgets": BUDGETS,
+        f"{of_customer}/batches": BATCHES,
         f"{of_customer}/statements": STATEMENTS,
     }
     replies = {path: json_reply(200, json.dumps(hostile(document)).encode()) for path, document in documents.items()}
     tab.replacements |= {f"/api/{path}": reply for path, reply in replies.items()}
     await open_console(tab, priced_server, customer.name)
     await sign_in(tab)
-    shown = {name: await tab.text(f"section[aria-label={name}]") for name in ("Usage", "Budgets", "Jobs", "Statements")}
+    shown = {name: await tab.text(f"section[aria-label={name}]") for name in SECTIONS}
     await tab.evaluate("location.hash = '#/'")
     await tab.wait(f"document.querySelector('h1').innerText === 'All customers' && {SETTLED}")
     shown["All"] = await tab.text("main")
 
     # In usage the currency, models and reasons; of each of 5 jobs its id, action, model and callback's error.
-    assert [True] * 5 == [shown[name].count(HOSTILE) >= least for name, least in EXPECTED.items()], [
+    assert [True] * 6 == [shown[name].count(HOSTILE) >= least for name, least in EXPECTED.items()], [
         shown[n].count(HOSTILE) for n in shown
     ]
     assert 0 == await tab.evaluate("document.querySelectorAll('img, main script, [onerror]').length")
     assert 2 == await tab.evaluate("document.scripts.length")
 
 
-EXPECTED = {"Usage": 8, "Budgets": 8, "Jobs": 20, "Statements": 2, "All": 2}
+SECTIONS = ("Usage", "Budgets", "Batches", "Jobs", "Statements")
+EXPECTED = {"Usage": 8, "Budgets": 8, "Batches": 6, "Jobs": 20, "Statements": 2, "All": 2}
 
 
 async def test_a_customer_in_the_address_is_text(tab: Tab, priced_server: LiveServer):
@@ -584,6 +595,30 @@ async def test_budgets_have_what_is_left(tab: Tab, priced_server: LiveServer):
         assert f"Since {budget['period_start'][:10]}" in card
     assert ("exhausted" in cards[0], "only model gpt-4o" in cards[0], "soft" in cards[0]) == (True, True, True)
     assert "exhausted" not in cards[1]
+
+
+async def test_batches_are_shown_if_there_are_any(tab: Tab, priced_server: LiveServer):
+    """State, lines, the provider's status and the last error of each; a customer without batches has no section."""
+    customer = priced_server.harness.customer()
+    path, table = f"customers/{customer.name}/batches", priced_server.harness.services.table
+    await open_console(tab, priced_server, customer.name)
+    await sign_in(tab)
+    is_hidden = "document.querySelector('section[aria-label=Batches]').hidden"
+    assert await tab.evaluate(is_hidden)
+    sent = {"provider_status": "in_progress", "provider_id": "batch_7", "error": "Once more."}
+    for number in range(12):
+        await put_batch(table, customer.name, now() - timedelta(hours=number), lines=1000, state="waiting", **sent)
+    await put_batch(table, customer.name, now() + timedelta(minutes=1), lines=3, answered=2, failed=1, state="done")
+    await press_button(tab, "Refresh")
+    await tab.wait("document.querySelectorAll('section[aria-label=Batches] tbody tr').length === 10")
+
+    assert not await tab.evaluate(is_hidden)
+    shown, documents = await rows(tab, "Batches"), (await api(priced_server, path))["batches"]
+    assert [each["batch"] for each in documents[:10]] == [row[0] for row in shown]
+    assert [["done", "gpt-5.5 chat/completions", "3 2 answered 1 failed"]] == [row[1:4] for row in shown[:1]]
+    assert ["waiting", "1,000", "in_progress batch_7 Once more."] == [shown[1][column] for column in (1, 3, 5)]
+    await press_button(tab, "Older batches")
+    await tab.wait("document.querySelectorAll('section[aria-label=Batches] tbody tr').length === 13")
 
 
 async def test_jobs_have_pages_and_a_filter(tab: Tab, priced_server: LiveServer):

@@ -126,6 +126,7 @@ DOCUMENTS = {
     "/api/customers/contoso/state": {"state": "active"},
     "/api/customers/contoso/usage": statement(),
     "/api/customers/contoso/budgets": {"budgets": budgets()},
+    "/api/customers/contoso/batches": {"batches": []},
     "/api/customers/contoso/jobs": {"jobs": jobs()},
     "/api/customers/contoso/statements": {"statements": []},
 }
@@ -153,7 +154,7 @@ async def draw(tab: Tab, file: Path) -> None:
         await tab.open(f"http://127.0.0.1:{port}/api/console#/contoso?month=2026-11")
         await tab.write("key")
         await tab.press("Enter")
-        await tab.wait("document.querySelectorAll('section').length === 4 && !document.querySelector('[aria-busy]')")
+        await tab.wait("document.querySelectorAll('section').length === 5 && !document.querySelector('[aria-busy]')")
         await tab.wait("document.querySelector('canvas')")
         await tab.screenshot(file, whole=False)
     finally:
