@@ -18,6 +18,7 @@ from aijobs.export_checks import check_exports
 from aijobs.finding import Finding, run_check
 from aijobs.model_retirements import check_models
 from aijobs.report import Report
+from aijobs.schedule_check import check_schedule
 from aijobs.setting_checks import check_settings
 from aijobs.settings import open_services, read_values
 from aijobs.storage_checks import LOGIN, check_host_storage, check_storage
@@ -62,7 +63,9 @@ async def _check_services(args: argparse.Namespace, settings: Settings, values: 
             storage = await check_storage(services)
             if storage[0].check == LOGIN:
                 return storage
-            findings = storage + await check_host_storage(services, values) + await check_vault(services)
+            schedule = [await check_schedule(services)] if storage[0].verdict == "ok" else []
+            findings = [*storage, *schedule, *await check_host_storage(services, values)]
+            findings += await check_vault(services)
             return findings + await check_exports(services)
     except (CommandError, SettingInvalid) as exc:  # raised before the first check
         return [Finding("settings", "error", str(exc))]

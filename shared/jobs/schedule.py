@@ -36,6 +36,7 @@ BATCH_UNATTENDED_AFTER = timedelta(minutes=30)
 """A turn takes at most a quarter of an hour, and the messages for the next one come every five minutes."""
 SEND_S = 45.0
 """Seconds for which one run sends what is due; the next run, a minute later, continues."""
+_KEY_DIGITS = 14
 _MILLISECOND = timedelta(milliseconds=1)
 Waiting = Literal["job", "callback"]
 """What waits: a job, or the callback of one that is done."""
@@ -188,6 +189,13 @@ async def add_entry(table: Table, customer: str, job_id: str, due_at: datetime) 
     await _add_entry(table, _partition(customer), customer, job_id, due_at)
 
 
+async def oldest_entry(table: Table) -> datetime | None:
+    """Return when the first entry of the schedule is due, None if there is none. Raises StorageUnavailable."""
+    pages = [await table.page(partition, "", "~", columns=()) for partition in (*PARTITIONS, BATCHES)]
+    keys = [page.rows[0].key for page in pages if page.rows]
+    return datetime(1970, 1, 1, tzinfo=UTC) + int(min(keys)[:_KEY_DIGITS]) * _MILLISECOND if keys else None
+
+
 async def erase_entries(table: Table, customer: str) -> int:
     """Delete the customer's entries; return how many there were. Raises StorageUnavailable."""
     partitions = _partition(customer), BATCHES
@@ -216,7 +224,7 @@ def _partition(customer: str) -> str:
 
 def _key(at: datetime) -> str:
     """Return the beginning of the keys of entries that are due then: milliseconds since 1970."""
-    return f"{(at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND:014}"
+    return f"{(at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND:0{_KEY_DIGITS}}"
 
 
 def _log_woken(woken: list[bool | None], reason: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 from aijobs import model_retirements, storage_checks
 from local.vault.secret_store import VaultError
 from shared import clock
+from shared.clock import now
+from shared.jobs.schedule import erase_entries
 from tests.support.cli_runner import ROOT, CliResult, CliRunner
 from tests.support.harness import Customer, Harness
 
@@ -187,6 +189,16 @@ async def test_clock_is_compared_with_storage(
     monkeypatch.setattr(storage_checks, "now", lambda: clock.now() + timedelta(seconds=skew_s))
 
     assert message in finding(await cli.expect("doctor", code), "clock")
+
+
+async def test_a_schedule_that_nobody_works_off_is_a_warning(cli: CliRunner, newcomer: Customer):
+    """Waiting is no fault; what was due a quarter of an hour ago and was not woken is."""
+    services = cli.harness.services
+    await services.schedule.add_batch(newcomer.name, "b", now() + timedelta(hours=1))
+    assert "schedule ok" in finding(await cli.expect("doctor"), "schedule")
+    await services.schedule.add_batch(newcomer.name, "c", now() - timedelta(minutes=20))
+    assert "was to continue 20m ago, and was not woken" in finding(await cli.expect("doctor"), "schedule warning")
+    await erase_entries(services.table, newcomer.name)
 
 
 async def test_poison_messages_are_a_warning(cli: CliRunner):
