@@ -101,6 +101,7 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "usage": [3, ["gpt-4o"]],  # one of them is the test of the connection
         "all_usage": [3],
         "jobs": ["generated-3", "generated-2"],
+        "batches": 0,
         "customers": 1,
         "problems": ["not_found", "unauthorized", "unauthorized"],
         "account": ["Contoso", "active", "-5.00", ["adjustment credit-1", "profile", "connection default"]],

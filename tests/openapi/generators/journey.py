@@ -31,6 +31,7 @@ from customer_ai_jobs_client.api.customers import (
 )
 from customer_ai_jobs_client.api.jobs import (
     cancel_job,
+    list_batches,
     list_jobs,
     read_job,
     read_result,
@@ -126,6 +127,7 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
     everybody = read_all_usage.sync(client=client, from_=date(2026, 11, 1), to=datetime.now(UTC).date())
     seen["all_usage"] = [line.calls for line in everybody.lines if line.customer == customer]
     seen["jobs"] = [each.job_id for each in list_jobs.sync(customer, client=client, limit=2).jobs]
+    seen["batches"] = len(list_batches.sync(customer, client=client, limit=1).batches)
     seen["customers"] = len(list_customers.sync(client=client, limit=1).customers)
     problems = (
         read_job.sync(customer, "no-such-job", client=client),

@@ -85,6 +85,8 @@ const page = body(
   await client.GET("/customers/{customer}/jobs", { params: { path: { customer }, query: { limit: 2 } } }),
 );
 seen.jobs = page.jobs.map((each) => each.job_id);
+const batches = await client.GET("/customers/{customer}/batches", { params: { path: { customer }, query: { limit: 1 } } });
+seen.batches = body(batches).batches.length;
 seen.customers = body(await client.GET("/customers", { params: { query: { limit: 1 } } })).customers.length;
 const missing = await client.GET("/jobs/{customer}/{job_id}", job("no-such-job"));
 const unsigned = await client.POST("/webhooks/{customer}", {
