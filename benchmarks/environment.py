@@ -22,7 +22,7 @@ from local.stack import azurite
 from local.stack.processes import running
 from local.vault import server as vault_server
 
-JOBS_QUEUE, RESULTS_QUEUE = "jobs", "results"
+JOBS_QUEUE, RESULTS_QUEUE, BATCHES_QUEUE = "jobs", "results", "batches"
 _TABLE = "jobs"
 _AUTHORITY = "endpoint-ca.pem"
 # Variables that would slow one side down, redirect it, or import other code.
@@ -35,11 +35,15 @@ class RunFailed(Exception):
 
 @contextlib.asynccontextmanager
 async def open_environment(
-    accounts: int, *, delay_s: float = DELAY_S, tls: bool = False
+    accounts: int,
+    *,
+    delay_s: float = DELAY_S,
+    tls: bool = False,
+    secrets: Mapping[str, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Mapping[str, str]]:
     """
     The environment variables of a measured process, with `accounts` customers, each with its own account. Its endpoint
-    responds after `delay_s`, over TLS if so asked. The parts run until the block ends.
+    responds after `delay_s`, over TLS if so asked. `secrets` are further connections. The parts run until the block ends.
 
     Raises NotInstalled, ProcessFailed.
     """
@@ -59,8 +63,10 @@ async def open_environment(
         for number, url in enumerate(urls):
             members = {"endpoint": url, "provider": "azure_openai", "api_key": KEY, "default_model": MODEL}
             vault.secrets.put(f"ai--{customer(number)}--default", json.dumps(members))
+        for name, members in (secrets or {}).items():
+            vault.secrets.put(name, json.dumps(members))
         async with QueueServiceClient.from_connection_string(storage.connection_string) as queues:
-            for name in (JOBS_QUEUE, RESULTS_QUEUE):
+            for name in (JOBS_QUEUE, RESULTS_QUEUE, BATCHES_QUEUE):
                 await queues.create_queue(name)
         async with TableServiceClient.from_connection_string(storage.connection_string) as tables:
             await tables.create_table(_TABLE)

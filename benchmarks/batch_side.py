@@ -1,0 +1,116 @@
+"""
+This app's side in `batches`: jobs bought in batches on Microsoft's worker engine. What the host does is not measured:
+messages are taken from Azurite between the measured phases.
+
+    python -m benchmarks.batch_side
+"""
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from azure.storage.queue.aio import QueueClient
+
+from benchmarks.messages import PROMPT, customer, result_of
+from benchmarks.process import log_as_a_worker, peak_memory_mb
+from local.host.trigger_metadata import MessageProperties
+from local.host.worker import Worker
+from local.paths import PROJECT
+
+_IN_FLIGHT = 256
+
+
+class _Run:
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.results: Counter[str] = Counter()
+        self.processing: Counter[str] = Counter()
+
+    async def invoke(self, function: str, bodies: Sequence[bytes]) -> float:
+        """Run the function with each of these messages; return the CPU seconds."""
+        waiting = iter(bodies)
+
+        async def work() -> None:
+            for body in waiting:
+                properties = MessageProperties(id=str(uuid.uuid4()))
+                invocation = await self.worker.invoke_queue(function, body, properties)
+                if not invocation.ok:
+                    raise RuntimeError(f"A message failed: {invocation}")
+                if published := invocation.outputs.get("results"):
+                    self._count(result_of(published))
+
+        before = time.process_time()
+        await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
+        return time.process_time() - before
+
+    def _count(self, result: dict[str, Any]) -> None:
+        self.results[result["status"]] += 1
+        self.processing[result.get("usage", {}).get("processing", "")] += 1
+
+
+async def run() -> None:
+    """Load the app and serve requests: `{"jobs", "customers", "processing"}`."""
+    log_as_a_worker()
+    worker = await Worker.load(PROJECT)
+    print("{}", flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        print(json.dumps(await _measure(_Run(worker), **json.loads(line))), flush=True)
+
+
+async def _measure(run: _Run, jobs: int, customers: int, processing: str) -> dict[str, Any]:
+    from shared.services import services  # noqa: PLC0415  # the app has imported it already
+
+    bodies = [_message(number % customers, processing) for number in range(jobs)]
+    phases = {"jobs": await run.invoke("run_job", bodies)}
+    app = services()
+    opened_at = time.monotonic()
+    while processing != "standard" and run.results.total() < jobs:
+        await asyncio.sleep(1)
+        if time.monotonic() - opened_at < app.settings.batch_window_s:
+            continue
+        batches = [
+            _batch(row) for number in range(customers) async for row in app.table.scan(customer(number), "b_", "b`")
+        ]
+        phases["batches"] = phases.get("batches", 0) + await run.invoke("run_batch", batches)
+        woken = await _take("jobs")
+        phases["woken"] = phases.get("woken", 0) + await run.invoke("run_job", woken)
+    return {
+        "cpu_ms": {name: seconds * 1000 / jobs for name, seconds in phases.items()},
+        "memory_mb": peak_memory_mb(),
+        "results": run.results,
+        "processing": run.processing,
+        "batches": 0 if processing == "standard" else len(batches),
+    }
+
+
+def _message(number: int, processing: str) -> bytes:
+    job = {"customer": customer(number), "action": "chat", "input": {"prompt": f"{PROMPT} {uuid.uuid4()}"}}
+    return json.dumps({**job, "connection": "patient", "options": {"processing": processing}}).encode()
+
+
+def _batch(row: Any) -> bytes:
+    return json.dumps({"customer": row.partition, "batch": row.key.removeprefix("b_")}).encode()
+
+
+async def _take(name: str) -> list[bytes]:
+    """Take all messages out of a queue, as the host does."""
+    import base64  # noqa: PLC0415
+    import os  # noqa: PLC0415
+
+    bodies = []
+    async with QueueClient.from_connection_string(os.environ["JobStorage"], name) as queue:
+        while messages := [each async for each in queue.receive_messages(max_messages=32)]:
+            bodies += [base64.b64decode(each.content) for each in messages]
+            await asyncio.gather(*(queue.delete_message(each) for each in messages))
+            if len(messages) < 1:
+                break
+    return bodies
+
+
+if __name__ == "__main__":
+    asyncio.run(run())

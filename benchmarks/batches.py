@@ -1,0 +1,75 @@
+"""
+Jobs of many customers at the price of a batch, beside the same jobs at list price: the worker's CPU for each, its
+memory, and how many batches they became. The provider is the local one, outside the measured process.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.environment import RunFailed, open_environment
+from benchmarks.figures import table
+from benchmarks.messages import MODEL, customer
+from benchmarks.side import open_side
+from local.provider import server as provider
+
+JOBS = 10_000
+CUSTOMERS = 20
+WINDOW_S = 60
+_ROUND_S = 900.0
+
+
+async def measure(jobs: int = JOBS) -> dict[str, Any]:
+    """The figures of a run. Raises RunFailed, NotInstalled, ProcessFailed."""
+    async with contextlib.AsyncExitStack() as parts:
+        endpoint = await parts.enter_async_context(provider.start())
+        accounts = [endpoint.account() for _ in range(CUSTOMERS)]
+        secrets = {
+            f"ai--{customer(number)}--patient": {
+                "endpoint": account.url,
+                "provider": "openai",
+                "api_key": account.key,
+                "default_model": MODEL,
+            }
+            for number, account in enumerate(accounts)
+        }
+        environment = await parts.enter_async_context(open_environment(1, secrets=secrets))
+        environment = {**environment, "BATCH_WINDOW_S": str(WINDOW_S)}
+        side = await parts.enter_async_context(open_side("benchmarks.batch_side", environment))
+        request = {"jobs": jobs, "customers": CUSTOMERS}
+        await side.request({**request, "jobs": CUSTOMERS, "processing": "standard"})  # reads the connections
+        sides = {
+            processing: await side.request({**request, "processing": processing}, within_s=_ROUND_S)
+            for processing in ("standard", "batch")
+        }
+    for name, each in sides.items():
+        if each["results"] != {"succeeded": jobs} or each["processing"] != {name: jobs}:
+            raise RunFailed(f"Jobs are missing or failed: {each}")
+    bought = [account.journal.totals().calls for account in accounts]
+    return {"jobs": jobs, "customers": CUSTOMERS, "sides": sides, "bought": sum(bought)}
+
+
+def report(figures: Mapping[str, Any]) -> str:
+    """The figures as text."""
+    sides = figures["sides"]
+    total = {name: sum(each["cpu_ms"].values()) for name, each in sides.items()}
+    head = ["processing", "CPU ms a job", "of that", "MB", "batches"]
+    rows = [
+        [
+            name,
+            f"{total[name]:.2f}",
+            ", ".join(f"{phase} {value:.2f}" for phase, value in each["cpu_ms"].items()),
+            f"{each['memory_mb']:.0f}",
+            str(each["batches"]),
+        ]
+        for name, each in sides.items()
+    ]
+    return "\n".join(
+        [
+            f"{figures['jobs']:,} chat jobs of {figures['customers']} customers",
+            "",
+            table(head, rows, texts=1),
+            "",
+            f"CPU ratio {total['batch'] / total['standard']:.2f}; calls at the provider: {figures['bought']:,}",
+        ]
+    )
