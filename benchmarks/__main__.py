@@ -8,8 +8,8 @@ Measures what this app costs, beside a named peer if there is one (docs/benchmar
 Runs the named benchmarks, or the first two, each for about a minute, and prints their figures. `cold_start` and
 `warm_job` control the runs. What they measure runs in processes of its own (`first_job`, `app_side`, `peer_side`), on
 the local stack's parts (`environment`). `density` needs eight minutes, `pickup` three, `statements` three and 2 GB,
-`budgets` a few seconds, `backlog` a minute, `batches` three, `gateways` ten minutes; it installs its peers into a folder of their
-own.
+`budgets` a few seconds, `backlog` a minute, `batches` three, `gateways` ten minutes; it installs its peers into a
+folder of their own.
 """
 
 import argparse

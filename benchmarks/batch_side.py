@@ -6,7 +6,9 @@ messages are taken from Azurite between the measured phases.
 """
 
 import asyncio
+import base64
 import json
+import os
 import sys
 import time
 import uuid
@@ -99,16 +101,11 @@ def _batch(row: Any) -> bytes:
 
 async def _take(name: str) -> list[bytes]:
     """Take all messages out of a queue, as the host does."""
-    import base64  # noqa: PLC0415
-    import os  # noqa: PLC0415
-
     bodies = []
-    async with QueueClient.from_connection_string(os.environ["JobStorage"], name) as queue:
+    async with QueueClient.from_connection_string(os.environ["JobStorage"], name) as queue:  # noqa: SIM112
         while messages := [each async for each in queue.receive_messages(max_messages=32)]:
             bodies += [base64.b64decode(each.content) for each in messages]
             await asyncio.gather(*(queue.delete_message(each) for each in messages))
-            if len(messages) < 1:
-                break
     return bodies
 
 

@@ -33,8 +33,8 @@ async def measure(jobs: int = JOBS) -> dict[str, Any]:
             }
             for number, account in enumerate(accounts)
         }
-        environment = await parts.enter_async_context(open_environment(1, secrets=secrets))
-        environment = {**environment, "BATCH_WINDOW_S": str(WINDOW_S)}
+        own = await parts.enter_async_context(open_environment(1, secrets=secrets))
+        environment = {**own, "BATCH_WINDOW_S": str(WINDOW_S)}
         side = await parts.enter_async_context(open_side("benchmarks.batch_side", environment))
         request = {"jobs": jobs, "customers": CUSTOMERS}
         await side.request({**request, "jobs": CUSTOMERS, "processing": "standard"})  # reads the connections

@@ -43,7 +43,8 @@ async def open_environment(
 ) -> AsyncIterator[Mapping[str, str]]:
     """
     The environment variables of a measured process, with `accounts` customers, each with its own account. Its endpoint
-    responds after `delay_s`, over TLS if so asked. `secrets` are further connections. The parts run until the block ends.
+    responds after `delay_s`, over TLS if so asked. `secrets` are further connections. The parts run
+    until the block ends.
 
     Raises NotInstalled, ProcessFailed.
     """
@@ -63,8 +64,8 @@ async def open_environment(
         for number, url in enumerate(urls):
             members = {"endpoint": url, "provider": "azure_openai", "api_key": KEY, "default_model": MODEL}
             vault.secrets.put(f"ai--{customer(number)}--default", json.dumps(members))
-        for name, members in (secrets or {}).items():
-            vault.secrets.put(name, json.dumps(members))
+        for name, connection in (secrets or {}).items():
+            vault.secrets.put(name, json.dumps(connection))
         async with QueueServiceClient.from_connection_string(storage.connection_string) as queues:
             for name in (JOBS_QUEUE, RESULTS_QUEUE, BATCHES_QUEUE):
                 await queues.create_queue(name)

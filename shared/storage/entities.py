@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from shared.storage.base import Row
+from shared.storage.base import TIMESTAMP, Row
 
 MINIMAL_METADATA = "application/json;odata=minimalmetadata"
 _TYPE = "@odata.type"
@@ -30,7 +30,14 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "Edm.Int64": int,
 }
 _is_plain = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
-_NOT_VALUES = frozenset({"PartitionKey", "RowKey", "Timestamp"})
+_NOT_VALUES = frozenset({"PartitionKey", "RowKey", TIMESTAMP})
+
+
+class _Listed(msgspec.Struct):
+    value: list[dict[str, Any]]
+
+
+_LIST_DECODER = msgspec.json.Decoder(_Listed)
 
 
 def entity_path(table: str, partition: str, key: str) -> str:
@@ -57,14 +64,29 @@ def render_entity(row: Row) -> str:
 
 def read_row(content: bytes) -> Row:
     """Return the row in a response, with its etag and its operation id. Raises ValueError if there is none."""
-    members = _DECODER.decode(content)
+    return _row(_DECODER.decode(content), _NOT_VALUES)
+
+
+def read_rows(content: bytes, *, without: str) -> list[Row]:
+    """
+    Return the rows in the response to a query, each without that column. Raises ValueError.
+
+    They have their times of writing if the query names that column.
+    """
+    left_out = _NOT_VALUES - {TIMESTAMP} | {without}
+    return [_row(members, left_out) for members in _LIST_DECODER.decode(content).value]
+
+
+def _row(members: Mapping[str, Any], left_out: frozenset[str]) -> Row:
     if not {"PartitionKey", "RowKey", "odata.etag"} <= members.keys():
         raise ValueError("The response has no row.")
     values = {
         name: _READERS.get(members.get(f"{name}{_TYPE}", ""), _unchanged)(value)
         for name, value in members.items()
-        if "odata." not in name and name not in _NOT_VALUES
+        if value is not None and "odata." not in name and name not in left_out
     }
+    if TIMESTAMP in values:  # its type is not told
+        values[TIMESTAMP] = datetime.fromisoformat(values[TIMESTAMP])
     return Row(members["PartitionKey"], members["RowKey"], values, members["odata.etag"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from shared.network.response import Response
 from shared.storage.account import Account, sdk_errors
@@ -44,23 +45,37 @@ class TableRequests:
         return TableClient(settings.table_service_uri, self._table, credential=self._account.identity(), **options)
 
     async def send(
-        self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes = b""
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        query: Mapping[str, str] | None = None,
     ) -> Response:
         """
         Send a request. `path` follows the account's; `operation` names it in errors.
 
         Return a response of any status. Raises StorageUnavailable if there is none.
         """
-        response = await self._direct.send(method, path, headers, body)
-        return response or await self._send_by_sdk(operation, method, path, headers, body)
+        response = await self._direct.send(method, path, headers, body, query)
+        return response or await self._send_by_sdk(operation, method, path, headers, body, query)
 
     async def _send_by_sdk(
-        self, operation: str, method: str, path: str, headers: Mapping[str, str], body: bytes
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: Mapping[str, str] | None,
     ) -> Response:
         from azure.core.rest import HttpRequest  # noqa: PLC0415  # most jobs don't need it
 
         versioned = {**headers, "x-ms-version": self.client.api_version}
-        request = HttpRequest(method, f"{self.url}{path}", headers=versioned, content=body or None)
+        target = f"{path}?{urlencode(query)}" if query else path
+        request = HttpRequest(method, f"{self.url}{target}", headers=versioned, content=body or None)
         with sdk_errors(operation):
             # Through the SDK's own pipeline, for its authentication and retries. `stream`: it does not decode the body.
             response = await self.client._client.send_request(  # noqa: SLF001

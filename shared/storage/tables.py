@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
-from uuid import UUID
 
 from shared.ids import new_id
-from shared.storage.account import Account, refusal_error, sdk_errors
+from shared.storage.account import Account, refusal_error
 from shared.storage.base import OPERATION_ID, TIMESTAMP, Row, RowChanged, RowConflict, RowExists, RowPage
 from shared.storage.entities import MINIMAL_METADATA, entity_path, read_row, render_entity
+from shared.storage.table_queries import keys_filter, partition_filter, query_of, read_page, with_conditions
 from shared.storage.table_requests import TableRequests
 from shared.storage.transactions import (
     Refusal,
@@ -27,8 +25,6 @@ _CHANGED = frozenset({"UpdateConditionNotSatisfied", "ConditionNotMet", "Resourc
 """Storage's error codes for a row that has another etag, or is gone."""
 _CONFLICTS = _CHANGED | {"EntityAlreadyExists"}
 _GONE = frozenset({"ResourceNotFound", "EntityNotFound"})
-_NOT_VALUES = frozenset({"PartitionKey", "RowKey", OPERATION_ID})
-_KEYS = "PartitionKey eq @p and RowKey ge @f and RowKey lt @l"
 _PAGE = 1000
 """Rows that Storage returns at once (learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination)."""
 _PROTOCOL = {"dataserviceversion": "3.0", "maxdataserviceversion": "3.0;NetFx"}
@@ -117,10 +113,14 @@ class AzureTable:
 
     async def scan(self, partition: str, first: str, last: str) -> AsyncIterator[Row]:
         """See `Table`."""
-        entities = self._requests.client.query_entities(_KEYS, parameters={"p": partition, "f": first, "l": last})
-        with sdk_errors(self._named("query")):
-            async for entity in entities:
-                yield _row(entity)
+        after = ""
+        while True:
+            page = await self._query(keys_filter(partition, first, last), None, _PAGE, after)
+            for row in page.rows:
+                yield _without_time(row)
+            after = page.after
+            if not after:
+                return
 
     async def page(
         self,
@@ -134,34 +134,32 @@ class AzureTable:
         after: str = "",
     ) -> RowPage:
         """See `Table`."""
-        query, values = _KEYS, {"p": partition, "f": first, "l": last}
-        for number, (name, value) in enumerate((where or {}).items()):
-            query += f" and {name} @w{number}"
-            values[f"w{number}"] = value
-        if older:
-            # The SDK splits a filter at its spaces.
-            query += f" and ( {' or '.join(f'{name} lt @{name}' for name in older)} )"
-        entities = self._requests.client.query_entities(
-            query,
-            parameters={**values, **(older or {})},
-            select=None if columns is None else ["PartitionKey", "RowKey", *columns],
-            results_per_page=_PAGE,
-        )
-        pages = entities.by_page(json.loads(after) if after else None)
-        with sdk_errors(self._named("query")):
-            rows = [_selected(entity, columns) async for entity in await anext(pages)]
-        token = getattr(pages, "continuation_token", None)
-        return RowPage(rows, json.dumps(token) if token else "")
+        condition = with_conditions(keys_filter(partition, first, last), where, older)
+        page = await self._query(condition, columns, _PAGE, after)
+        if columns is None or TIMESTAMP not in columns:
+            return RowPage([_without_time(row) for row in page.rows], page.after)
+        return page
 
     async def next_partition(self, after: str) -> str | None:
         """See `Table`."""
-        entities = self._requests.client.query_entities(
-            "PartitionKey gt @after", parameters={"after": after}, select=["PartitionKey", "RowKey"], results_per_page=1
-        )
-        with sdk_errors(self._named("query")):
-            async for entity in entities:
-                return str(entity["PartitionKey"])
-        return None
+        token = ""
+        while True:  # a page may be empty
+            page = await self._query(partition_filter(after), (), 1, token)
+            for row in page.rows:
+                return row.partition
+            token = page.after
+            if not token:
+                return None
+
+    async def _query(self, condition: str, columns: Sequence[str] | None, size: int, after: str) -> RowPage:
+        operation, query = self._named("query"), query_of(condition, columns, size, after)
+        response = await self._requests.send(operation, "GET", f"/{self._name}()", _READ, query=query)
+        if response.status != _OK:
+            raise refusal_error(operation, response.status, read_code(response.body))
+        try:
+            return read_page(response)
+        except ValueError as exc:
+            raise refusal_error(operation, response.status, "Unreadable") from exc
 
     async def delete(self, rows: Sequence[Row]) -> Sequence[str]:
         """See `Table`."""
@@ -205,20 +203,7 @@ def _without_operation(row: Row) -> Row:
     return replace(row, values={name: value for name, value in row.values.items() if name != OPERATION_ID})
 
 
-def _row(entity: Any) -> Row:
-    values = {name: _value(value) for name, value in entity.items() if name not in _NOT_VALUES}
-    return Row(entity["PartitionKey"], entity["RowKey"], values, entity.metadata.get("etag") or "")
-
-
-def _value(value: Any) -> Any:
-    """Return what `read_row` reads: the SDK has types of its own for what only others write."""
-    if isinstance(value, UUID):
-        return str(value)
-    return getattr(value, "value", value)  # EntityProperty, for an Edm.Int64
-
-
-def _selected(entity: Any, columns: Sequence[str] | None) -> Row:
-    row = _row(entity)
-    if columns is None or TIMESTAMP not in columns:
+def _without_time(row: Row) -> Row:
+    if TIMESTAMP not in row.values:
         return row
-    return replace(row, values={**row.values, TIMESTAMP: entity.metadata["timestamp"]})
+    return replace(row, values={name: value for name, value in row.values.items() if name != TIMESTAMP})
