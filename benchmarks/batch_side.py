@@ -70,7 +70,7 @@ async def _measure(run: _Run, jobs: int, customers: int, processing: str) -> dic
     bodies = [_message(number % customers, processing) for number in range(jobs)]
     phases = {"jobs": await run.invoke("run_job", bodies)}
     app = services()
-    opened_at = time.monotonic()
+    opened_at, batches = time.monotonic(), list[bytes]()
     while processing != "standard" and run.results.total() < jobs:
         await asyncio.sleep(1)
         if time.monotonic() - opened_at < app.settings.batch_window_s:
@@ -86,7 +86,7 @@ async def _measure(run: _Run, jobs: int, customers: int, processing: str) -> dic
         "memory_mb": peak_memory_mb(),
         "results": run.results,
         "processing": run.processing,
-        "batches": 0 if processing == "standard" else len(batches),
+        "batches": len(batches),
     }
 
 

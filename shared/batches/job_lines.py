@@ -81,12 +81,12 @@ class JobBatches:
         records = [await self._record(customer, row, ended.get(_batch_of(row))) for row in rows]
         return {record.key: record for record in records}
 
-    async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str]) -> None:
+    async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str], *, stepless: bool) -> None:
         """See `jobs.base.Batches`."""
         message = await self.outputs.message_of(attempt.job, submitted_at=attempt.time.submitted_at, traceparent=None)
         await self._write_bodies(attempt, lines)
         joined = set(pending)
-        await attempt.end_with(partial(self._wait, attempt, list(_parts(lines)), message, joined))
+        await attempt.end_with(partial(self._wait, attempt, list(_parts(lines)), message, joined, stepless))
         # One that had other lines of it may have ended while the job's row did not say that it waits.
         for batch in joined:
             if await self._ended(attempt.job.customer, batch) is not None:
@@ -94,7 +94,13 @@ class JobBatches:
                 return
 
     async def _wait(
-        self, attempt: Attempt, parts: Sequence[Sequence[Line]], message: bytes, joined: set[str], lease: Lease
+        self,
+        attempt: Attempt,
+        parts: Sequence[Sequence[Line]],
+        message: bytes,
+        joined: set[str],
+        stepless: bool,
+        lease: Lease,
     ) -> None:
         for part in parts[:-1]:
             lease = await self._join(attempt, part, message, lease, renewal(now(), attempt.ledger.lease_s))
@@ -102,7 +108,7 @@ class JobBatches:
             if attempt.budgets is not None:
                 attempt.budgets.keeps = True  # even if the rest can't join
             joined |= {each.batch for each in read_ranges(lease.lines)[-1:]}
-        values = waiting_values(lease, attempt.usage.unrecoverable)
+        values = waiting_values(lease, attempt.usage.unrecoverable, stepless=stepless)
         if parts:
             await self._join(attempt, parts[-1], message, lease, values)
             return

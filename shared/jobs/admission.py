@@ -26,6 +26,10 @@ from shared.shares import Shares
 
 WORKER_CONCURRENCY = 512
 """Jobs that a worker runs at once."""
+PATIENT_JOBS = "(patient)"
+"""Where jobs are admitted that wait for a batch, and so make no call: no connection has this name."""
+PATIENT_CONCURRENCY = 256
+"""Of a customer's jobs there."""
 MAX_EXPECTED_WAIT_S = 0.5
 """A job that will not wait longer than this for a call is admitted: it is claimed by the time that there is one."""
 MAX_DELAY_S = 120.0
@@ -95,7 +99,8 @@ class Limiter:
         key = (customer, connection)
         limit = self._limits.get(key)
         if limit is None:
-            limit = _new_limit(concurrency or DEFAULT_CONCURRENCY)
+            usual = PATIENT_CONCURRENCY if connection == PATIENT_JOBS else DEFAULT_CONCURRENCY
+            limit = _new_limit(concurrency or usual)
             self._limits.set(key, limit)
         elif concurrency is not None and concurrency != limit.concurrency:  # the secret has changed
             limit.concurrency = concurrency

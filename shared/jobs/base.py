@@ -52,9 +52,11 @@ class Batches(Protocol):
     async def lines(self, attempt: Attempt) -> Mapping[str, LineRecord]:
         """Return the lines that the attempt's job has, by their keys. Raises StorageUnavailable."""
 
-    async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str]) -> None:
+    async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str], *, stepless: bool) -> None:
         """
         End an attempt: its job waits for the batches that these `lines` join, and for `pending` ones.
+
+        `stepless`: neither this attempt nor an earlier one has stored a step.
 
         Raises LeaseLost, StorageUnavailable.
         """

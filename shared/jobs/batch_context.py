@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -59,8 +58,6 @@ class BatchContext(ActionContext):
 
     lines: Mapping[str, LineRecord] = field(default_factory=dict)
     is_suspended: bool = False
-    wait: Callable[[], Awaitable[None]] | None = None
-    """Ends the attempt until a batch has ended."""
     wanted: list[Line] = field(default_factory=list)
     """What calls of this attempt have asked for."""
     _calls: Counter[str] = field(default_factory=Counter)
@@ -103,8 +100,7 @@ class BatchContext(ActionContext):
                     return await buy_now(self, operation)
                 self._want(key, operation)
             if line is None or line.answer is None:
-                assert self.wait is not None  # noqa: S101  # set by who opens it
-                raise BatchWait("The job waits for a batch of its provider.", self.wait)
+                raise BatchWait("The job waits for a batch of its provider.", self._wait_for_batch)
             try:
                 return response_of(line)
             except UpstreamError as error:
@@ -117,6 +113,12 @@ class BatchContext(ActionContext):
                     continue  # an earlier attempt asked for something else
                 if not self._may_repeat(line.answer, error, retries):
                     raise
+
+    async def _wait_for_batch(self) -> None:
+        pending = {line.batch for line in self.lines.values() if line.answer is None}
+        lease = self.attempt.lease
+        stepless = (lease.attempt == 1 or lease.is_stepless) and not self.steps.has_stored
+        await self.services.batches.wait(self.attempt, self.wanted, pending, stepless=stepless)
 
     def _next_key(self) -> str:
         step = _step.get()
@@ -243,7 +245,5 @@ async def open_batch_context(
     """Return the context of an attempt, with the lines that its job has. Raises StorageUnavailable."""
     lines = await services.batches.lines(attempt)
     context = BatchContext(services, attempt, steps, connection, limit, lines=lines, is_suspended=is_suspended)
-    pending = {line.batch for line in lines.values() if line.answer is None}
-    context.wait = partial(services.batches.wait, attempt, context.wanted, pending)
     attempt.usage.served = served_by(lines.values())
     return context

@@ -36,6 +36,7 @@ async def claim(
         "action": job.action,
         "callback_url": job.output.callback,
     }
+    members["exists"] = job.envelope is not None  # probably
     if isinstance(work, DecodedJob):
         record = services.customer_records.prefetch(job.customer)
         is_new = job.envelope is None  # probably

@@ -64,6 +64,8 @@ class Lease:
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
     lines: str = ""
     """Its lines in batches of its provider (see `jobs.lines`)."""
+    is_stepless: bool = False
+    """It has waited for a batch, and has no step."""
     began: float = field(default_factory=time.perf_counter, compare=False)
     """When this attempt's claim began, on `time.perf_counter()`'s clock."""
     incarnation: str = ""
@@ -106,6 +108,7 @@ def next_lease(row: Row, at: datetime) -> Lease:
         budget_wait_s=_budget_wait_s(values, at),
         incarnation=values.get("incarnation", ""),
         lines=values.get("lines", ""),
+        is_stepless=values.get("stepless", False),
     )
     if not is_worker_dead(values["state"], values.get("lease_until"), at):
         return lease
@@ -143,10 +146,11 @@ def lease_values(lease: Lease, at: datetime, seconds: float) -> dict[str, Any]:
     }
 
 
-def waiting_values(lease: Lease, unrecoverable: Usage) -> dict[str, Any]:
-    """Return the columns of a job's row whose attempt has got as far as it can for now."""
+def waiting_values(lease: Lease, unrecoverable: Usage, *, stepless: bool) -> dict[str, Any]:
+    """Return the columns of a job's row whose attempt waits for a batch. `stepless`: no attempt has stored a step."""
     return {
         "state": "waiting",
+        "stepless": stepless,
         "retries": lease.retries,
         "failed_attempts": lease.failed_attempts,
         "budget_wait_s": int(lease.budget_wait_s),

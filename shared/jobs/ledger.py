@@ -77,12 +77,15 @@ class Ledger:
         action: str = "",
         callback_url: str | None = None,
         first: Lease | None = None,
+        exists: bool = False,
     ) -> Lease | FinishedJob:
         """
         Return a lease on the job with that id and fingerprint, or its result if it is done. `first`: the lease of its
-        first attempt, if that exists already. Raises JobConflict if the id belongs to a job with another fingerprint,
-        AlreadyRunning if another worker has a lease that holds.
+        first attempt, if it has one. `exists`: the job probably has a row. Raises JobConflict if the id belongs to a
+        job with another fingerprint, AlreadyRunning if another worker has a lease that holds.
         """
+        if exists and (row := await self._table.read(customer, job_key(job_id))) is not None:
+            return await self._claim_existing(job_id, row, fingerprint)
         lease = first or first_lease(customer, job_id, submitted_at, now())
         values = {
             **lease_values(lease, now(), self.lease_s),
@@ -137,7 +140,8 @@ class Ledger:
         """Store steps with their usage records, and other usage records, in one transaction that renews the lease."""
         rows = [step_row(lease.customer, lease.job_id, step) for step in steps]
         rows += [*usage, *(row for step in steps for row in step.usage_rows)]
-        return await self._change(lease, renewal(now(), self.lease_s), rows, operation_id)
+        values = renewal(now(), self.lease_s) | ({"stepless": False} if lease.is_stepless else {})
+        return await self._change(replace(lease, is_stepless=False), values, rows, operation_id)
 
     async def release(
         self,
@@ -189,8 +193,8 @@ class Ledger:
         return await self._table.read(customer, metered_key(metered_as)) is not None
 
     async def steps(self, lease: Lease) -> list[StepRecord]:
-        """Return the steps that earlier attempts have stored. Reads nothing for a first attempt."""
-        if lease.attempt == 1:
+        """Return the steps that earlier attempts have stored. Reads nothing if there can't be any."""
+        if lease.attempt == 1 or lease.is_stepless:
             return []
         prefix = step_prefix(lease.job_id)
         return [read_step(row, prefix) async for row in self._table.scan(lease.customer, prefix, f"{prefix}~")]

@@ -19,6 +19,7 @@ from shared.actions.base import action_named
 from shared.clock import now
 from shared.contract.callback import CallbackMessage, encode_callback
 from shared.contract.job import Job, named_blob
+from shared.contract.processing import PATIENT
 from shared.contract.result import encode_result
 from shared.errors import (
     AlreadyRunning,
@@ -31,6 +32,7 @@ from shared.errors import (
     Throttled,
 )
 from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, NAMESPACE
+from shared.jobs.admission import PATIENT_JOBS
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.claiming import claim
 from shared.jobs.crash_log import CRASHED, drop_frames, log_crash, log_text
@@ -179,12 +181,13 @@ class Worker:
 
     async def _admit(self, job: Job, delivery: Delivery) -> AbstractContextManager[object]:
         deadline, limiter = deadline_of(job, delivery.submitted_at), self.services.limiter
+        connection = PATIENT_JOBS if job.options.processing in PATIENT else job.connection
         if now() < deadline:
-            await limiter.wait_for_room(job.customer, job.connection)
+            await limiter.wait_for_room(job.customer, connection)
         if now() >= deadline:
             return nullcontext()  # nothing is called any more; it only ends
         self.services.drain.check()
-        return limiter.admit(job.customer, job.connection)
+        return limiter.admit(job.customer, connection)
 
     async def _publish(self, job: Job, delivery: Delivery, queue: str, result_body: bytes) -> bytes | None:
         """Return the result if it goes to the default queue. The job is done: if this fails, only this is repeated."""

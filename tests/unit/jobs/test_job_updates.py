@@ -71,7 +71,7 @@ async def test_a_cancelled_job_stays_cancelled(worker: Worker, event: str, attem
     if event == "its worker dies":
         await worker.crash(customer, "waits", body)
     elif event == "Storage fails":
-        worker.table.faults.extend([None, None, Fault.REFUSED])
+        worker.table.faults.extend([None, Fault.REFUSED])
         assert await worker.deliver(customer, body) is None
         ((body, _),) = worker.requeued()
         await worker.expire_lease(customer, "waits")
