@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -116,9 +117,7 @@ class BatchContext(ActionContext):
 
     async def _wait_for_batch(self) -> None:
         pending = {line.batch for line in self.lines.values() if line.answer is None}
-        lease = self.attempt.lease
-        stepless = (lease.attempt == 1 or lease.is_stepless) and not self.steps.has_stored
-        await self.services.batches.wait(self.attempt, self.wanted, pending, stepless=stepless)
+        await self.services.batches.wait(self.attempt, self.wanted, pending, stepless=_is_stepless(self.attempt))
 
     def _next_key(self) -> str:
         step = _step.get()
@@ -210,13 +209,18 @@ async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[
     if pending:
         # What no line stands for is not received again.
         usage.add_unsettled_calls(as_lost([call for call in calls if not is_line(call)]))
-        wait = partial(services.batches.wait, attempt, (), pending)
+        wait = partial(services.batches.wait, attempt, (), pending, stepless=_is_stepless(attempt))
         raise BatchWait("The job ends with its batch, which is at the provider.", wait)
     recorded = {call.metered_as for call in calls} | usage.metered
     unread = (
         line for key, line in lines.items() if line.metered_as not in recorded and key.partition("~")[0] not in steps
     )
     return [call for line in unread if (call := _call_of(line)) is not None]
+
+
+def _is_stepless(attempt: Attempt) -> bool:
+    lease = attempt.lease
+    return (lease.attempt == 1 or lease.is_stepless) and not attempt.saved
 
 
 def _call_of(line: LineRecord) -> Call | None:
@@ -234,16 +238,9 @@ def _unanswered(line: LineRecord, error: UpstreamError) -> Call:
 
 
 async def open_batch_context(
-    services: JobServices,
-    attempt: Attempt,
-    steps: Steps,
-    connection: Connection,
-    limit: int | None,
-    *,
-    is_suspended: bool,
+    services: JobServices, attempt: Attempt, steps: Steps, connection: Connection, limit: int | None, is_suspended: bool
 ) -> BatchContext:
     """Return the context of an attempt, with the lines that its job has. Raises StorageUnavailable."""
     lines = await services.batches.lines(attempt)
-    context = BatchContext(services, attempt, steps, connection, limit, lines=lines, is_suspended=is_suspended)
     attempt.usage.served = served_by(lines.values())
-    return context
+    return BatchContext(services, attempt, steps, connection, limit, lines=lines, is_suspended=is_suspended)

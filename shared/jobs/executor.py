@@ -135,7 +135,7 @@ class Executor:
             from shared.jobs.batch_context import open_batch_context  # noqa: PLC0415  # few jobs can wait
 
             is_suspended = record is not None and record.state == "suspended"
-            return await open_batch_context(self.services, attempt, steps, connection, limit, is_suspended=is_suspended)
+            return await open_batch_context(self.services, attempt, steps, connection, limit, is_suspended)
         return ActionContext(self.services, attempt, steps, connection, limit)
 
     async def _with_new_key(self, context: ActionContext, outcome: Outcome) -> tuple[Connection | None, Outcome | None]:

@@ -34,8 +34,6 @@ class Steps:
     attempt: Attempt
     outputs: Outputs
     _steps: dict[str, Step] | None = None
-    has_stored: bool = False
-    """Whether this attempt has stored one."""
     _failure: StorageUnavailable | None = None
     """Why the steps could not be read. The attempt does not try again: each of its many parts would."""
     _size: int = 0
@@ -107,7 +105,6 @@ class Steps:
         usage_rows = self.attempt.step_usage(key, step.calls)
         usage = self.attempt.usage.of_calls(step.calls)
         record = StepRecord(key, b"" if in_blob else value, usage, in_blob=in_blob, usage_rows=usage_rows)
-        self.has_stored = True
         await self.attempt.save_step(record, step.calls)
 
     async def _value_of(self, record: StepRecord) -> Any:
