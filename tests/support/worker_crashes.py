@@ -10,24 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
 
 import pytest
 
 from shared import clock
+from shared.errors import StorageUnavailable
 from shared.jobs.batch_message import PREFIX
+from shared.jobs.drain import Drain
 from shared.jobs.message import Delivery
 from shared.upstream.client import UpstreamClient
 from tests.support.counted_records import counted
 from tests.support.crashing_storage import WorkerDied
 from tests.support.endpoint import Endpoint
 from tests.support.patience import MINUTE, PatientApp, patient_app
-from tests.support.workers import Memory, open_worker
+from tests.support.workers import Memory, Worker, open_worker
 
 MAX_DEQUEUE_COUNT, VISIBLE_AGAIN_S = 12, 30.0
 """As in host.json."""
@@ -40,10 +43,18 @@ _CALL_LIMIT_S = 20.0
 
 @dataclass
 class Process:
-    """A worker process. It dies at its operation `dies_at`, counted from 1, `after` that was made or before."""
+    """
+    A worker process. It dies at its operation `dies_at`, counted from 1, `after` that was made or before.
+
+    At `stops_at`, it gets SIGTERM: what runs goes on to its end, and another process takes what follows. `chance` lets
+    others run before an operation.
+    """
 
     dies_at: int = 0
     after: bool = False
+    stops_at: int = 0
+    chance: random.Random | None = None
+    drain: Drain = field(default_factory=Drain)
     operations: list[str] = field(default_factory=list)
     died: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -52,10 +63,16 @@ class Process:
         if self.died.is_set():
             raise WorkerDied
         self.operations.append(name)
+        self.drain.is_stopping |= len(self.operations) == self.stops_at
         is_last = len(self.operations) == self.dies_at
         if is_last and not self.after:
             self.die()
         return is_last
+
+    async def wait(self) -> None:
+        """Let others run, as chance has it."""
+        for _ in range(self.chance.randrange(4) if self.chance is not None else 0):
+            await asyncio.sleep(0)
 
     def die(self) -> None:
         """Nothing more is done. Raises WorkerDied."""
@@ -81,6 +98,7 @@ class Part:
         async def run(*args: Any, **options: Any) -> Any:
             if self._process.died.is_set():
                 raise WorkerDied
+            await self._process.wait()
             is_last = self._process.begin(self._name(name, args)) if name in _WRITES else False
             try:
                 return await value(*args, **options)
@@ -129,6 +147,8 @@ class CrashingApp(PatientApp):
     process: Process = field(default_factory=Process)
     stored: Memory = field(default_factory=Memory)
     messages: list[Message] = field(default_factory=list)
+    delivers_twice: bool = False
+    """Each message also comes to another worker process, at the same time."""
     held: set[str] = field(default_factory=set)
     """Queues whose messages come to nobody for now."""
     client: UpstreamClient | None = None
@@ -136,12 +156,15 @@ class CrashingApp(PatientApp):
 
     def begin(self, process: Process) -> None:
         """Start another process."""
-        stored, self.process = self.stored, process
+        self.process, self.worker = process, self._open(process)
+
+    def _open(self, process: Process) -> Worker:
+        stored = self.stored
         memory = Memory(*(cast(Any, Part(n, getattr(stored, n), process)) for n in ("table", "blobs", "queues")))
         memory.credentials = stored.credentials
         client = cast(UpstreamClient, Part("client", self.client, process))
         settings = self.worker.services.settings
-        self.worker = open_worker(cast(Endpoint, None), client, memory=memory, settings=settings)
+        return open_worker(cast(Endpoint, None), client, memory=memory, settings=settings, drain=process.drain)
 
     async def send(self, customer: str, action: str = "chat", **members: Any) -> str:
         """See PatientApp. It is no process of the app that sends it."""
@@ -154,7 +177,11 @@ class CrashingApp(PatientApp):
     async def deliver(self) -> None:
         """Process all messages that are due, side by side, and those that follow; a killed one comes again later."""
         while due := self._take_due():
-            await self._run({asyncio.create_task(self._process(each)): each for each in due})
+            tasks = {asyncio.create_task(self._process(each, self.worker)): each for each in due}
+            if self.delivers_twice:
+                twin = self._open(Process(chance=self.process.chance))
+                tasks |= {asyncio.create_task(self._process(each, twin)): replace(each) for each in due}
+            await self._run(tasks)
 
     async def pass_time(self, seconds: float, *, step_s: float = MINUTE) -> None:
         """See PatientApp. The timer's function is one of the process, too."""
@@ -187,10 +214,10 @@ class CrashingApp(PatientApp):
         for task, message in tasks.items():
             failure = None if task.cancelled() else task.exception()
             if message is None:
-                assert failure is None or isinstance(failure, WorkerDied), failure
+                assert failure is None or isinstance(failure, WorkerDied | StorageUnavailable), failure
             elif task in waiting or failure is not None:
                 self._requeue(message)
-        if self.process.died.is_set():
+        if self.process.died.is_set() or self.process.drain.is_stopping:
             self.crashes += 1
             await asyncio.sleep(0)
             self.begin(Process())
@@ -202,11 +229,11 @@ class CrashingApp(PatientApp):
             message = Message(f"{message.queue.removesuffix('-poison')}-poison", message.body, self.clock())
         self.messages.append(message)
 
-    async def _process(self, message: Message) -> None:
-        services, is_poison = self.worker.services, message.queue.endswith("-poison")
+    async def _process(self, message: Message, worker: Worker) -> None:
+        services, is_poison = worker.services, message.queue.endswith("-poison")
         if message.queue.startswith("batches"):
-            worker = services.batch_worker
-            await (worker.dead_letter if is_poison else worker.process)(message.body)
+            batch_worker = services.batch_worker
+            await (batch_worker.dead_letter if is_poison else batch_worker.process)(message.body)
             return
         delivery = Delivery(message.body, message.id, message.inserted_at)
         run: Awaitable[bytes | None] = (services.worker.dead_letter if is_poison else services.worker.process)(delivery)

@@ -10,7 +10,8 @@ import pytest
 
 from local.provider.account import Account
 from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, BatchFault, CallFault, error
-from shared.batches import provider
+from shared.batches import gathering, provider
+from tests.support.fakes import Fault as StorageFault
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
 
 AFTERWARDS_S = 3600.0
@@ -152,6 +153,49 @@ async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name:
         await live("chat", Process(number, after=number % 2 == 0), FAULTS[name])
 
 
+@pytest.fixture
+def live_beside_storage_faults(client, monkeypatch) -> Callable[..., Awaitable[bool]]:
+    """As `live`, with a fault of the table after so many writes; returns whether there were so many."""
+
+    async def run(kind: str, writes: int, fault: StorageFault, times: int) -> bool:
+        monkeypatch.setattr(gathering, "_RETRY_S", (0.001,) * 3)
+        async with crashing_app(client, monkeypatch, Process()) as app:
+            customer, faults = app.customer(), app.stored.table.faults
+            jobs = await JOBS[kind](app, customer)
+            faults.extend([*[None] * writes, *[fault] * times])
+            await app.deliver()
+            await app.finish(jobs)
+            happened = len(faults) < times
+            await app.pass_time(AFTERWARDS_S)
+            app.check(customer, jobs)
+        return happened
+
+    return run
+
+
+@pytest.mark.usefixtures("short_storage_waits")
+@pytest.mark.parametrize("fault", StorageFault)
+async def test_storage_may_fail_at_any_write(live_beside_storage_faults, fault: StorageFault) -> None:
+    """See above; at some writes."""
+    for writes in range(list(StorageFault).index(fault), 26, 12):
+        assert await live_beside_storage_faults("chat", writes, fault, 1)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("short_storage_waits")
+@pytest.mark.parametrize("times", [1, 8])
+@pytest.mark.parametrize("fault", StorageFault)
+@pytest.mark.parametrize("kind", JOBS)
+async def test_storage_may_fail_at_any_write_for_long(
+    live_beside_storage_faults, kind: str, fault: StorageFault, times: int
+) -> None:
+    """See above."""
+    writes = 0
+    while await live_beside_storage_faults(kind, writes, fault, times):
+        writes += 1
+    assert writes > 20
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", JOBS)
 async def test_a_worker_may_die_at_any_operation_made_or_not(live: Live, kind: str) -> None:
@@ -165,10 +209,9 @@ async def test_a_worker_may_die_at_any_operation_made_or_not(live: Live, kind: s
 @pytest.mark.long
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_worker_may_die_at_any_operation_beside_any_fault(live: Live, name: str) -> None:
-    """See above. Chat jobs at every other operation, of the others a few."""
+    """See above. At some operations of each kind of job."""
     fault, chance = FAULTS[name], random.Random(name)
-    for kind in JOBS:
+    for kind, number in {"chat": 8, "multi_chat": 2, "summarize": 2}.items():
         operations = (await live(kind, Process(), fault)).operations
-        numbers = range(1, len(operations) + 1)
-        for number in numbers[chance.randrange(2) :: 2] if kind == "chat" else chance.sample(numbers, 4):
-            await live(kind, Process(number, after=chance.random() < 0.5), fault)
+        for dies_at in chance.sample(range(1, len(operations) + 1), number):
+            await live(kind, Process(dies_at, after=chance.random() < 0.5), fault)

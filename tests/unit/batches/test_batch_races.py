@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from local.provider.account import Account
 from local.provider.faults import LOST, BatchFault, CallFault, error
 from shared import clock
-from shared.batches import gathering, records
+from shared.batches import failures, gathering, records
 from shared.jobs.batch_message import encode_batch_message
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
 
@@ -175,13 +176,16 @@ async def test_a_creation_that_another_account_refuses_is_not_taken_for_none(app
     assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"]
 
 
-async def test_a_batch_that_its_provider_never_ends_is_cancelled_and_given_up(app: CrashingApp, caplog) -> None:
-    """A day after its deadline, and told."""
+async def test_a_batch_that_its_provider_never_ends_is_cancelled_and_given_up(
+    app: CrashingApp, caplog, monkeypatch
+) -> None:
+    """A day after its deadline, and told; here after two hours."""
+    monkeypatch.setattr(failures, "GIVE_UP_AFTER", timedelta(hours=2))
     customer, account, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
     account.durations.cancelling_s = 100 * HOUR
     batch = next(iter(account.batches.values()))
     batch.times["expires_at"] = 1e12
-    await app.finish(jobs, within_s=40 * HOUR)
+    await app.finish(jobs, within_s=5 * HOUR)
     assert batch.status == "cancelling"
     assert "batch_given_up" in caplog.text
     assert {app.result(job)["status"] for job in jobs} == {"failed"}
@@ -301,3 +305,18 @@ async def test_an_answer_that_no_outcome_names_is_on_record(app: CrashingApp) ->
     await app.finish(jobs)
     await app.pass_time(HOUR)
     app.check(customer, jobs, succeeded=False)
+
+
+async def test_answers_that_a_cancelled_batch_does_not_hand_out_are_not_bought_again(app: CrashingApp) -> None:
+    """It says that it has some, and names no file: they may have been billed, and are on record so."""
+    customer, account, jobs = await _sent(app, 4, options={"deadline_s": 2 * HOUR})
+    (batch,) = account.batches.values()
+    while not batch.has_ended:
+        await app.pass_time(10, step_s=10)
+    assert batch.status == "cancelled"
+    assert 0 < batch.completed < 4
+    batch.output_file_id = None
+    await app.finish(jobs)
+    await app.pass_time(HOUR)
+    assert {app.result(job)["status"] for job in jobs} == {"failed"}
+    assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"] * 4

@@ -1,0 +1,111 @@
+"""Turns at batches that are cut off, that a deploy ends, or that several workers take at once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from local.provider.faults import HANG, LOST, RouteFault
+from shared.batches import batch_worker, failures, gathering, provider, records
+from tests.support.worker_crashes import CrashingApp, Process, crashing_app
+
+HOUR = 3600.0
+
+
+async def _finish(app: CrashingApp, customer: str, jobs: list[str]) -> None:
+    await app.deliver()
+    await app.finish(jobs)
+    await app.pass_time(HOUR)
+    app.check(customer, jobs)
+
+
+@pytest.mark.parametrize("fault", [None, LOST], ids=["", "creation lost"])
+async def test_a_deploy_may_come_at_any_operation(client, monkeypatch, fault: RouteFault | None) -> None:
+    """Nothing is begun after SIGTERM, and the next worker goes on."""
+    number, last = 1, 1
+    while number <= last:
+        process = Process(stops_at=number)
+        async with crashing_app(client, monkeypatch, process) as app:
+            customer = app.customer()
+            if fault is not None:
+                app.accounts[customer].faults.route("batches.create", fault)
+            jobs = [await app.send(customer) for _ in range(2)]
+            await _finish(app, customer, jobs)
+            assert len(app.accounts[customer].batches) == 1
+            last = max(last, len(process.operations) + 1 if number == 1 else 40)
+        number += 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_workers_race(client, monkeypatch, seed: int) -> None:
+    """Each message comes to two at once, while jobs join batches that are full or about to be sent."""
+    await _race(client, monkeypatch, seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3, 150))
+async def test_workers_race_for_long(client, monkeypatch, seed: int) -> None:
+    """See above."""
+    await _race(client, monkeypatch, seed)
+
+
+async def _race(client, monkeypatch, seed: int) -> None:
+    chance = random.Random(seed)
+    for module in (records, gathering):
+        monkeypatch.setattr(module, "MAX_LINES", 5 if seed % 2 else 10_000)
+    async with crashing_app(client, monkeypatch, Process(chance=chance)) as app:
+        app.delivers_twice = True
+        customer, jobs = app.customer(), list[str]()
+        app.accounts[customer].durations.in_progress_s = chance.choice([1, 200])
+        for _ in range(12):
+            jobs += [await app.send(customer) for _ in range(chance.randrange(3))]
+            await app.pass_time(chance.choice([20, 59.9, 60, 100]), step_s=chance.choice([10, 60]))
+        await _finish(app, customer, jobs)
+
+
+async def test_a_turn_is_cut_off_whatever_it_waits_for(client, monkeypatch) -> None:
+    """The host would end the whole worker; here the next turn goes on."""
+    monkeypatch.setattr(batch_worker, "TURN_LIMIT_S", 0.3)
+    async with crashing_app(client, monkeypatch, Process()) as app:
+        customer = app.customer()
+        for route in ("files.create", "batches.create", "files.content"):
+            app.accounts[customer].faults.route(route, HANG)
+        jobs = [await app.send(customer)]
+        await _finish(app, customer, jobs)
+
+
+async def test_a_batch_that_can_never_be_read_is_given_up(client, monkeypatch, caplog) -> None:
+    """Its output hangs each time."""
+    monkeypatch.setattr(batch_worker, "TURN_LIMIT_S", 0.02)
+    monkeypatch.setattr(failures, "GIVE_UP_AFTER", failures.GONE_AFTER)
+    async with crashing_app(client, monkeypatch, Process()) as app:
+        customer = app.customer()
+        app.accounts[customer].faults.route("files.content", HANG, None)
+        jobs = [await app.send(customer, options={"deadline_s": 3600})]
+        await app.deliver()
+        await app.finish(jobs)
+        assert "batch_given_up" in caplog.text
+        assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"]
+
+
+async def test_a_worker_that_stood_still_creates_no_batch(client, monkeypatch) -> None:
+    """Another one may have taken the batch over: what was about to be sent is not."""
+    async with crashing_app(client, monkeypatch, Process()) as app:
+        customer = app.customer()
+        account, send = app.accounts[customer], provider.ProviderBatches.create
+
+        async def late(*args, **options):
+            if account.calls("batches.create") == [] and not paused:
+                paused.append(True)
+                app.clock.advance(records.LEASE_S)
+            return await send(*args, **options)
+
+        paused: list[bool] = []
+        monkeypatch.setattr(provider.ProviderBatches, "create", late)
+        jobs = [await app.send(customer)]
+        await app.deliver()
+        while not paused:
+            await app.pass_time(60)
+        assert account.calls("batches.create") == []
+        await _finish(app, customer, jobs)
