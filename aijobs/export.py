@@ -156,6 +156,8 @@ def _imported(customer: str, done: Imported) -> list[str]:
         text.append(f"Here already: {done.existing}.")
     if done.unfinished:
         text.append(f"Not ended: {plural(done.unfinished, 'job')}. Each goes on when it is submitted again.")
+    if done.batches:
+        text.append(f"Batches at providers that go on here, with their jobs: {done.batches}.")
     if done.callbacks:
         resend = command(f"callbacks resend --customer {customer}")
         text.append(f"Callbacks that nothing sends: {done.callbacks}. {resend} does.")

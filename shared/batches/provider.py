@@ -113,16 +113,18 @@ class ProviderBatches:
         }
         return self._batch(await self._send("POST", "batches", msgspec.json.encode(body), begin=begin))
 
-    async def find(self, file_id: str, *, since: datetime) -> ProviderBatch | None:
+    async def find(self, file_id: str, *, since: datetime, metadata: Any = None) -> ProviderBatch | None:
         """
-        Return a batch of a file's lines that was created after `since` and is not void, or None.
+        Return a batch of a file's lines, or with `metadata`, that was created after `since` and is not void, or None.
 
         Raises UpstreamError, also if the list can't be read to its end: None allows another batch.
         """
-        async with aclosing(self.find_all(file_id, since=since)) as batches:
+        async with aclosing(self.find_all(file_id, since=since, metadata=metadata)) as batches:
             return await anext(batches, None)
 
-    async def find_all(self, file_id: str, *, since: datetime) -> AsyncGenerator[ProviderBatch, None]:
+    async def find_all(
+        self, file_id: str, *, since: datetime, metadata: Any = None
+    ) -> AsyncGenerator[ProviderBatch, None]:
         """Yield the batches that `find` may return, the newest first. Raises UpstreamError."""
         after = ""
         for _ in range(MAX_PAGES):
@@ -134,7 +136,8 @@ class ProviderBatches:
                 break
             batches = [each for each in page if isinstance(each, dict)]
             for each in batches:
-                if each.get("input_file_id") == file_id and not (batch := self._batch(response, each)).is_void:
+                is_own = each.get("metadata") == metadata if metadata else each.get("input_file_id") == file_id
+                if is_own and not (batch := self._batch(response, each)).is_void:
                     yield batch
             if not batches or not listed.get("has_more") or _all_older(batches, since - CLOCK_MARGIN):
                 return

@@ -45,18 +45,16 @@ class Sending:
         """Go on with sending the batch; return when to look again. Raises JobError, RetryLater, TurnLost."""
         parts, batch = self.parts, run.batch
         if not batch.create_begun:
-            if now() >= batch.cancel_at:
-                await self.end_unsent(run, batch.error or "The batch could not be sent in time.")
-                return None
-            record = await parts.customer_records.recent(batch.customer)
-            if record.state == "suspended":
-                await self.end_unsent(run, f"Customer {batch.customer} is suspended, so its jobs are not run.")
+            if await self._is_over(run):
                 return None
             connection = await parts.connections.resolve(batch.customer, batch.connection)
             if has_moved(batch, connection):
                 await run.save(input_file_id="", account="")  # the new account has no such file
         batch = run.batch
         provider, connection = await open_provider(parts, batch)
+        if batch.create_begun and not batch.input_file_id:
+            await self._adopt_imported(run, provider, connection)
+            return None
         if not batch.input_file_id and not await self._upload(run, provider, connection):
             await run.save(state="waking")  # all its jobs were cancelled
             return None
@@ -75,12 +73,33 @@ class Sending:
         parts.telemetry.batch_sent(batch.customer)
         return soon()
 
+    async def _is_over(self, run: BatchRun) -> bool:
+        """Return whether a batch has ended because it can't be sent any more."""
+        batch = run.batch
+        if now() >= batch.cancel_at:
+            await self.end_unsent(run, batch.error or "The batch could not be sent in time.")
+            return True
+        record = await self.parts.customer_records.recent(batch.customer)
+        if record.state == "suspended":
+            await self.end_unsent(run, f"Customer {batch.customer} is suspended, so its jobs are not run.")
+        return record.state == "suspended"
+
     async def end_unsent(self, run: BatchRun, message: str, *, code: str = NOT_SENT) -> None:
         """End a batch that was never created: its lines are not bought. Raises TurnLost, StorageUnavailable."""
         harvest = Harvest(run, self.parts.blobs, self.parts.settings.results_container)
         await harvest.begin()
         await harvest.fill(code, message)
         await run.save(state="waking")
+
+    async def _adopt_imported(self, run: BatchRun, provider: ProviderBatches, connection: Connection) -> None:
+        """Look for a batch that may have been sent where it was exported; if it was not, let it be sent."""
+        batch = run.batch
+        created = await provider.find("", since=batch.opened_at, metadata={BATCH_ID: batch.batch_id})
+        if created is None:
+            await run.save(create_begun=False)
+            return
+        await run.save(account=account_of(connection), label=label_of(connection))
+        await run.save(state="waiting", provider_id=created.id, provider_status=created.status)
 
     async def _upload(self, run: BatchRun, provider: ProviderBatches, connection: Connection) -> bool:
         """Upload the batch's file; return False if there is no line left."""

@@ -104,7 +104,7 @@ class Schedule:
 
     async def add_batch(self, customer: str, batch_id: str, due_at: datetime) -> None:
         """Have a batch of jobs be looked at when it is due, unless its row then says a later time."""
-        await _add_entry(self.table, BATCHES, customer, batch_id, due_at)
+        await add_batch_entry(self.table, customer, batch_id, due_at)
 
     async def wake(self, customer: str, job_id: str, *, due_by: datetime | None = None) -> bool:
         """
@@ -194,6 +194,11 @@ async def oldest_entry(table: Table) -> datetime | None:
     pages = [await table.page(partition, "", "~", columns=()) for partition in (*PARTITIONS, BATCHES)]
     keys = [page.rows[0].key for page in pages if page.rows]
     return datetime(1970, 1, 1, tzinfo=UTC) + int(min(keys)[:_KEY_DIGITS]) * _MILLISECOND if keys else None
+
+
+async def add_batch_entry(table: Table, customer: str, batch_id: str, due_at: datetime) -> None:
+    """Have a batch of jobs be looked at when it is due. Raises StorageUnavailable."""
+    await _add_entry(table, BATCHES, customer, batch_id, due_at)
 
 
 async def erase_entries(table: Table, customer: str) -> int:

@@ -95,6 +95,29 @@ class BatchRows:
         return rows
 
 
+def is_open(row: Row) -> bool:
+    """Return whether a row is a batch that has not ended."""
+    return row.key.startswith(PREFIX) and row.values.get("state") != "done"
+
+
+def batch_keys(job: Row) -> set[str]:
+    """Return the keys of the batches in which a job has lines."""
+    return {batch_key(each.batch) for each in read_ranges(job.values.get("lines", ""))}
+
+
+def as_imported(row: Row) -> Row:
+    """
+    Return a row as it is imported: nobody has a lease on a batch. One that was not sent by its export may have been
+    since, so that it is looked for at its provider first.
+    """
+    if not is_open(row):
+        return row
+    values = {**row.values, "owner": ""}
+    if values["state"] in {"gathering", "sending"} and not values.get("create_begun"):
+        values |= {"state": "sending", "create_begun": True, "create_began_at": values["opened_at"]}
+    return Row(row.partition, row.key, values)
+
+
 def _keys(group: Row) -> list[str]:
     return [batch_key(each.batch_id) for each in read_open(group.values)]
 

@@ -18,8 +18,10 @@ from shared.billing.customer_records import RECORD_KEY
 from shared.billing.outbox import Outbox
 from shared.clock import rfc3339
 from shared.errors import InvalidJob, StorageUnavailable
+from shared.jobs.batch_message import PREFIX
 from shared.jobs.records import job_id_of
-from shared.jobs.schedule import add_entry
+from shared.jobs.schedule import add_batch_entry, add_entry
+from shared.retention.batch_rows import as_imported, batch_keys, is_open
 from shared.retention.export_directory import CUSTOMERS, OPERATORS
 from shared.retention.export_reader import ExportReader, StoredBlob
 from shared.settings import Settings
@@ -45,6 +47,8 @@ class Imported:
     """Keys of rows, and names of blobs with their containers, that are here with other contents. They were left."""
     unfinished: int = 0
     """Jobs that had not ended, and of which nothing waits in the schedule: they go on when they are submitted again."""
+    batches: int = 0
+    """Batches of jobs that had not ended: they go on here, with their jobs."""
     callbacks: int = 0
     """Callbacks that were to be sent, and of which nothing waits in the schedule."""
     documents: list[str] = field(default_factory=list)
@@ -92,9 +96,14 @@ class CustomerImport:
             await self._write_blob(blob, done)
         for lists in (CUSTOMERS, OPERATORS):
             for rows in _batches(row for row in self._export.rows(lists) if row[0].key != RECORD_KEY):
-                await self._insert(rows, done)
+                await self._insert([as_imported(row) for row in rows], done)
+        open_batches = [row for row, _ in self._export.rows(CUSTOMERS) if is_open(row)]
+        for row in open_batches:
+            await add_batch_entry(self._table, row.partition, row.key.removeprefix(PREFIX), row.values["due_at"])
+        done.batches = len(open_batches)
+        keys = {row.key for row in open_batches}
         for row, _ in self._export.rows(CUSTOMERS):
-            if row.key.startswith("j_"):
+            if row.key.startswith("j_") and not keys & batch_keys(row):
                 await self._continue(row, done)
         await Outbox(self._table).announce_left(self._export.customer)
         await self._note_erasure(done)
