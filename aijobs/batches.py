@@ -33,17 +33,17 @@ async def list_all(args: argparse.Namespace) -> Report:
     """Run `batches list`: those that were opened in the last days, newest first."""
     customer = check_optional_customer(args.customer)
     since = now() - timedelta(days=args.days)
-    found: list[tuple[BatchRecord, dict[str, Any]]] = []
+    listed: list[tuple[BatchRecord, dict[str, Any]]] = []
     async with open_services(args.settings) as services:
         for name in await customers_of(services.table, customer):
             batches = await BatchQueries(services.table).since(name, since)
-            found += await _with_savings(services, [each for each in batches if args.all or each.state != "done"])
-    document = {"batches": [_members(batch, money) for batch, money in found]}
-    if not found:
+            listed += await _with_savings(services, [each for each in batches if args.all or each.state != "done"])
+    document = {"batches": [_members(batch, money) for batch, money in listed]}
+    if not listed:
         which = "No batch was opened" if args.all else "No batch is under way that was opened"
         return Report(document, [f"{which} in the last {plural(args.days, 'day')}."])
-    rows = [_row(batch, money) for batch, money in found]
-    return Report(document, [make_table(_COLUMNS, rows, numeric=_NUMERIC, prose="note"), *_lateness(found)])
+    rows = [_row(batch, money) for batch, money in listed]
+    return Report(document, [make_table(_COLUMNS, rows, numeric=_NUMERIC, prose="note"), *_lateness(listed)])
 
 
 async def show(args: argparse.Namespace) -> Report:
@@ -97,8 +97,8 @@ def _row(batch: BatchRecord, money: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _lateness(found: Sequence[tuple[BatchRecord, Mapping[str, Any]]]) -> list[str]:
-    late = sum(bool(_members(batch, money).get("late")) for batch, money in found)
+def _lateness(listed: Sequence[tuple[BatchRecord, Mapping[str, Any]]]) -> list[str]:
+    late = sum(bool(_members(batch, money).get("late")) for batch, money in listed)
     return [f"{late} of them will hardly end in time."] if late else []
 
 
