@@ -16,6 +16,7 @@ from shared.batches.batch_run import BatchRun
 from shared.batches.line_file import line_rows
 from shared.event_names import BATCH_LINES_ODD, NAMESPACE
 from shared.jobs.lines import MAX_INLINE_BYTES, TAKEN_OUT, Answer, answer_blob, answer_values, line_key, line_number
+from shared.jobs.records import job_key
 from shared.storage.base import Blobs, Queues, Row
 from shared.storage.bulk import gather_limited
 
@@ -121,11 +122,15 @@ class Harvest:
 
 
 async def continue_jobs(run: BatchRun, queues: Queues, jobs_queue: str) -> None:
-    """Send the message of each job that has lines in the batch. Raises TurnLost, StorageUnavailable."""
+    """
+    Send the message of each job that has lines in the batch. Raises TurnLost, StorageUnavailable.
+
+    A job that was taken out has got its message, unless its cancellation was cut off before that.
+    """
     waiting: list[bytes] = []
-    async for row in line_rows(run.table, run.batch, "message", TAKEN_OUT, first=run.batch.woken):
+    async for row in line_rows(run.table, run.batch, "job_id", "message", TAKEN_OUT, first=run.batch.woken):
         message = row.values.get("message")
-        if message and not row.values.get(TAKEN_OUT):
+        if message and not (row.values.get(TAKEN_OUT) and await _has_ended(run, row.values["job_id"])):
             waiting.append(message)
         if len(waiting) == _WAKES:
             await gather_limited(queues.send(jobs_queue, each) for each in waiting)
@@ -133,6 +138,11 @@ async def continue_jobs(run: BatchRun, queues: Queues, jobs_queue: str) -> None:
             waiting = []
     await gather_limited(queues.send(jobs_queue, each) for each in waiting)
     await run.save(woken=run.batch.lines)
+
+
+async def _has_ended(run: BatchRun, job_id: str) -> bool:
+    row = await run.table.read(run.batch.customer, job_key(job_id))
+    return row is None or row.values["state"] == "done"
 
 
 def _number(custom_id: str | None) -> int:

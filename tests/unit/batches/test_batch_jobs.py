@@ -11,6 +11,7 @@ from local.provider.faults import LOST, BatchFault, CallFault
 from shared import clock
 from shared.batches.queries import BatchQueries
 from shared.contract.documents import JobDocument
+from shared.errors import StorageUnavailable
 from shared.jobs.status import document_of
 from tests.support.patience import PatientApp, patient_app
 
@@ -279,3 +280,17 @@ async def test_the_status_of_a_job_names_the_batch_that_it_waits_for(at: Patient
     assert (waiting.status, waiting.batch, waiting.error) == ("waiting", batch.batch_id, None)
     await at.finish([job])
     assert ((await status()).status, (await status()).batch) == ("succeeded", None)
+
+
+async def test_a_cancellation_that_is_cut_off_ends_the_job_with_its_batch(at: PatientApp) -> None:
+    """Its lines are taken out, and its message could not be sent."""
+    customer = at.customer()
+    cancelled, other = await at.send(customer), await at.send(customer)
+    await at.deliver()
+    at.memory.queues.down = True
+    with pytest.raises(StorageUnavailable):
+        await at.cancel(customer, cancelled)
+    at.memory.queues.down = False
+    await at.finish([cancelled, other])
+    assert at.result(cancelled)["error"]["code"] == "cancelled"
+    assert at.accounts[customer].journal.totals().calls == 1
