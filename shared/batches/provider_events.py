@@ -48,7 +48,7 @@ class ProviderEvents:
     table: Table
     queues: Queues
     queue: str
-    _due: LRU[tuple[str, str, str], datetime] = field(default_factory=lambda: LRU(_MAX_BATCHES))
+    _due_at: LRU[tuple[str, str, str], datetime] = field(default_factory=lambda: LRU(_MAX_BATCHES))
     """When the last message for a batch is delivered, by customer, connection and the provider's id."""
 
     async def receive(self, customer: str, connection: str, body: bytes) -> None:
@@ -61,7 +61,7 @@ class ProviderEvents:
         if provider_id is None:
             return
         key, at = (customer, connection, provider_id), now()
-        if (self._due.get(key) or at) > at:
+        if (self._due_at.get(key) or at) > at:
             return
         async for batch in self._find(*key):
             await self._wake(key, batch)
@@ -81,14 +81,14 @@ class ProviderEvents:
                 return
 
     async def _wake(self, key: tuple[str, str, str], batch: BatchRecord) -> None:
-        last_due_at, at, spacing = self._due.get(key), now(), timedelta(seconds=SPACING_S)
+        last_due_at, at, spacing = self._due_at.get(key), now(), timedelta(seconds=SPACING_S)
         due_at = max(at, *(last + spacing for last in (last_due_at, batch.last_turn_at) if last is not None))
-        self._due.set(key, due_at)
+        self._due_at.set(key, due_at)
         message = encode_batch_message(batch.customer, batch.batch_id)
         try:
             await self.queues.send(self.queue, message, delay_s=(due_at - at).total_seconds())
         except StorageUnavailable:
-            self._due.pop(key)
+            self._due_at.pop(key)
             raise
 
 

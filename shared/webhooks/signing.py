@@ -181,7 +181,7 @@ class Signing:
                 self._cache.put(customer, entry)
 
     async def _load_known(self, customer: str) -> Entry[_SigningKeys]:
-        self.limits.known.count()
+        self.limits.owners.count()
         return await self._load(customer)
 
     async def _load(self, customer: str) -> Entry[_SigningKeys]:

@@ -45,7 +45,7 @@ class ReadLimit:
 class ReadLimits:
     """Of reads for owners that the worker knows, and for senders whose signature does not verify."""
 
-    known: ReadLimit
+    owners: ReadLimit
     senders: ReadLimit
 
     @classmethod

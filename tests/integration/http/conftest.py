@@ -28,7 +28,7 @@ def newcomer(harness: Harness) -> Customer:
 async def sender(harness: Harness) -> AsyncIterator[Sender]:
     """The sender of one test. It leaves nothing in the queue that all tests share."""
     limits = harness.services.signing.limits
-    for limit in (limits.known, limits.senders):
+    for limit in (limits.owners, limits.senders):
         limit._read_at.clear()  # many quick tests look like a flood of invented names
     customer, secret = harness.customer(), new_secret()
     harness.put_secret(f"webhook--{customer.name}", secret)

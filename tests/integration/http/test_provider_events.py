@@ -21,7 +21,7 @@ REFUSED = "The event's signature is missing, invalid or more than five minutes o
 def unhurried(harness: Harness) -> None:
     """Many quick tests look like a flood of invented names."""
     limits = harness.services.signing.limits
-    for limit in (limits.known, limits.senders):
+    for limit in (limits.owners, limits.senders):
         limit._read_at.clear()
 
 

@@ -169,11 +169,11 @@ async def test_a_late_event_of_a_batch_that_is_done_costs_nothing(receiver: Rece
     account.faults.webhooks.add(WebhookFault("late", late_s=600))
     job = await at_provider(receiver, customer, in_progress_s=10)
     await receiver.at.finish([job])
-    asked = len(account.received)
+    before = len(account.received)
     await receiver.at.pass_time(700)
 
     assert [204] == statuses(account)
-    assert asked == len(account.received)
+    assert before == len(account.received)
     receiver.at.result(job)
 
 
@@ -223,7 +223,7 @@ async def test_only_the_connections_own_batch_is_woken(receiver: Receiver) -> No
     await at_provider(receiver, customer, in_progress_s=3600)
     (batch,) = account.batches
     at.clock.advance(SPACING_S)
-    asked = len(account.received)
+    before = len(account.received)
     for owner, connection, name in (
         (customer, "default", "batch_unknown"),
         (customer, "spare", batch),
@@ -232,7 +232,7 @@ async def test_only_the_connections_own_batch_is_woken(receiver: Receiver) -> No
         body = json.dumps({"type": "batch.completed", "data": {"id": name}}).encode()
         await receiver.events.receive(owner, connection, body)
     assert [] == at.memory.queues.sent["batches"]
-    assert asked == len(account.received)
+    assert before == len(account.received)
 
     await receiver.events.receive(customer, "default", body)
     assert 1 == len(at.memory.queues.sent["batches"])
