@@ -111,11 +111,13 @@ class Part:
     def _downloading(self, value: Any) -> Any:
         async def run(*args: Any, **options: Any) -> AsyncGenerator[bytes, None]:
             is_last = self._process.begin(self._name("download", args))
-            async with contextlib.aclosing(value(*args, **options)) as content:
-                async for chunk in content:
-                    yield chunk
-            if is_last:
-                self._process.die()
+            try:
+                async with contextlib.aclosing(value(*args, **options)) as content:
+                    async for chunk in content:
+                        yield chunk
+            finally:
+                if is_last:
+                    self._process.die()
 
         return run
 

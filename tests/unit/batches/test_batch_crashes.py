@@ -10,8 +10,10 @@ import pytest
 
 from local.provider.account import Account
 from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, BatchFault, CallFault, error
-from shared.batches import gathering, provider
+from shared.batches import gathering, provider, records
+from shared.billing.customer_records import CustomerRecords
 from tests.support.fakes import Fault as StorageFault
+from tests.support.patient_budgets import monthly, total, used
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
 
 AFTERWARDS_S = 3600.0
@@ -22,8 +24,15 @@ async def _chat(app: CrashingApp, customer: str) -> list[str]:
     return [await app.send(customer, job_id=f"job-{number}") for number in range(2)]
 
 
+async def _chat_with_budget(app: CrashingApp, customer: str) -> list[str]:
+    budgets = {"main": monthly("1000000")}
+    change = CustomerRecords(app.stored.table).change
+    await change(customer, lambda record: record.with_budgets(budgets), by="ann", subject="budgets")
+    return await _chat(app, customer)
+
+
 async def _multi_chat(app: CrashingApp, customer: str) -> list[str]:
-    """One job whose lines join in two transactions."""
+    """One job whose lines join two batches."""
     prompts = [f"Say number {number}." for number in range(45)]
     return [await app.send(customer, "multi_chat", input={"prompts": prompts})]
 
@@ -36,6 +45,7 @@ async def _summarize(app: CrashingApp, customer: str) -> list[str]:
 
 JOBS: Mapping[str, Callable[[CrashingApp, str], Awaitable[list[str]]]] = {
     "chat": _chat,
+    "chat with a budget": _chat_with_budget,
     "multi_chat": _multi_chat,
     "summarize": _summarize,
 }
@@ -115,6 +125,12 @@ def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provider, "STALL_S", 0.3)
 
 
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (records, gathering):
+        monkeypatch.setattr(module, "MAX_LINES", 40)
+
+
 Live = Callable[..., Awaitable[Process]]
 
 
@@ -132,6 +148,8 @@ def live(client, monkeypatch) -> Live:
             await app.pass_time(AFTERWARDS_S)
             assert app.crashes == (process.dies_at > 0)
             app.check(customer, jobs, succeeded=fault.succeeded, unanswered=fault.unanswered)
+            if "budget" in kind:
+                assert total(app.stored.table, customer, "main") == (used(app.stored.table, customer), 0)
         return process
 
     return run
