@@ -65,6 +65,7 @@ async def run() -> None:
 
 
 async def _measure(run: _Run, jobs: int, customers: int, processing: str) -> dict[str, Any]:
+    from shared.jobs.batch_message import LAST, PREFIX  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415  # the app has imported it already
 
     bodies = [_message(number % customers, processing) for number in range(jobs)]
@@ -76,7 +77,7 @@ async def _measure(run: _Run, jobs: int, customers: int, processing: str) -> dic
         if time.monotonic() - opened_at < app.settings.batch_window_s:
             continue
         batches = [
-            _batch(row) for number in range(customers) async for row in app.table.scan(customer(number), "b_", "b`")
+            _batch(row) for number in range(customers) async for row in app.table.scan(customer(number), PREFIX, LAST)
         ]
         phases["batches"] = phases.get("batches", 0) + await run.invoke("run_batch", batches)
         woken = await _take("jobs")
@@ -96,7 +97,7 @@ def _message(number: int, processing: str) -> bytes:
 
 
 def _batch(row: Any) -> bytes:
-    return json.dumps({"customer": row.partition, "batch": row.key.removeprefix("b_")}).encode()
+    return json.dumps({"customer": row.partition, "batch": row.key.partition("_")[2]}).encode()
 
 
 async def _take(name: str) -> list[bytes]:

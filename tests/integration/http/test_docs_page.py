@@ -17,13 +17,14 @@ import pytest_asyncio
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from openapi.document import document
+from shared.batches.records import SPACING_S
 from shared.connections import probe, secret_cache
 from shared.contract import job as jobs
 from shared.contract.decoding import MAX_CONTAINERS, MAX_MEMBERS
 from shared.contract.documents import API_PREFIX
 from shared.contract.names import JobId, Name
 from shared.contract.raw import MAX_PARTS
-from shared.http import connections, shares
+from shared.http import connections, provider_events, shares
 from shared.http import jobs as job_routes
 from shared.http import request_parsing as reading
 from shared.http.routes import ROUTES
@@ -172,8 +173,12 @@ def test_table_has_the_limits_of_the_code():
         "`limit` of a list": f"{reading.DEFAULT_PAGE_SIZE}, up to {reading.MAX_PAGE_SIZE}",
         "jobs that are read for one page of a list with `status`": f"{MAX_READ:,}",
         "a webhook's timestamp": "within 300 s of now",
-        "reads of signing secrets by a worker": f"{signing_reads.READS_A_SECOND} a second for known customers, "
-        f"{signing_reads.READS_A_SECOND} for all other names; then 503",
+        "the body of a provider's event": f"{provider_events.MAX_EVENT_BYTES:,} bytes",
+        "looks at a batch that its provider's events ask for": f"one in {SPACING_S:g} s",
+        "reads of signing secrets by a worker, those of providers' events included": (
+            f"{signing_reads.READS_A_SECOND} a second for known customers, "
+            f"{signing_reads.READS_A_SECOND} for all other names; then 503"
+        ),
         "how long a signing secret is cached": f"{secret_cache.FRESH_S:g} s; "
         f"{secret_cache.STALE_S:,.0f} s while the vault is down",
         "the response to a callback": f"within {callbacks.TIMEOUT_S:g} s",
