@@ -39,6 +39,8 @@ settings = member("Microsoft.Web/sites", "properties", "siteConfig", "appSetting
 scale = member("Microsoft.Web/sites", "properties", "functionAppConfig", "scaleAndConcurrency")
 account = member("Microsoft.Storage/storageAccounts", "properties")
 plan = member("Microsoft.Web/serverfarms", "properties")
+subnets = member("Microsoft.Network/virtualNetworks", "properties", "subnets")
+alert = member("Microsoft.Insights/scheduledQueryRules", "properties")
 criterion = member("Microsoft.Insights/scheduledQueryRules", "properties", "criteria", "allOf")
 
 
@@ -116,6 +118,18 @@ FAULTS: dict[str, tuple[str, Break, str]] = {
     "a warm function that does not exist": (
         *("wrong_names", lambda each: scale(each).update(alwaysReady=[{"name": "function:do", "instanceCount": 1}])),
         "There is no function do.",
+    ),
+    "a subnet that is not Flex Consumption's": (
+        *("wrong_subnets", lambda each: subnets(each)[0]["properties"].pop("delegations")),
+        "vnet: the app's subnet is not delegated to Microsoft.App/environments.",
+    ),
+    "an alert that is off": (
+        *("silent_alerts", lambda each: alert(each).update(enabled=False)),
+        "jobs-failing-test is off.",
+    ),
+    "an alert that nobody gets": (
+        *("silent_alerts", lambda each: alert(each).pop("actions")),
+        "jobs-failing-test has no action group.",
     ),
     "a renamed event": (
         *("unknown_events", lambda each: criterion(each)[0].update(query='T | where Message startswith "job_ended "')),
@@ -221,6 +235,7 @@ DEPLOYMENTS = {
     "a lock beside roles of somebody else": "no-roles",
     "Entra without authentication": "entra",
     "a missing private endpoint": "private-network",
+    "a subnet that is not Flex Consumption's": "private-network",
     "a private address without a name": "private-network",
 }
 """The deployment that a fault is made in, if it is not `test`."""

@@ -106,4 +106,27 @@ def wrong_order(deployment: Deployment) -> Iterator[str]:
         yield from (f"{name} does not wait for {other}." for other in sorted(missing))
 
 
-LINKS = (wrong_addresses, wrong_identities, wrong_sign_in, wrong_endpoints, wrong_order)
+def silent_alerts(deployment: Deployment) -> Iterator[str]:
+    """An alert that is off, or that nobody gets."""
+    groups = {key.rpartition("/")[2] for key in deployment.of_type("Microsoft.Insights/actionGroups")}
+    for kind in ("Microsoft.Insights/scheduledQueryRules", "Microsoft.Insights/metricAlerts"):
+        for each in deployment.of_type(kind).values():
+            if each["properties"].get("enabled") is not True:
+                yield f"{each['name']} is off."
+            if not any(f"/{group}" in json.dumps(each["properties"].get("actions", [])) for group in groups):
+                yield f"{each['name']} has no action group."
+
+
+def wrong_subnets(deployment: Deployment) -> Iterator[str]:
+    """Flex Consumption needs a subnet that is delegated to it (learn.microsoft.com, "flex-consumption-how-to")."""
+    for network in deployment.of_type("Microsoft.Network/virtualNetworks").values():
+        (subnet,) = [each for each in network["properties"]["subnets"] if each["name"] == "app"]
+        services = [each["properties"]["serviceName"] for each in subnet["properties"].get("delegations", [])]
+        if services != ["Microsoft.App/environments"]:
+            yield "vnet: the app's subnet is not delegated to Microsoft.App/environments."
+
+
+LINKS = (
+    *(wrong_addresses, wrong_identities, wrong_sign_in, wrong_endpoints, wrong_order),
+    *(silent_alerts, wrong_subnets),
+)
