@@ -83,6 +83,7 @@ async def test_page_can_be_followed(cli: CliRunner, newcomer: Customer, app: str
     cli.write("new-key.txt", harness.endpoint.account().key)
     (table,) = blocks("docs/cli.md", "csv")
     cli.write("jobs.csv", table.replace("contoso", newcomer.name))
+    cli.write("secret.txt", new_secret())
     cli.write("event.json", WEBHOOK_EVENT)
     cli.write("template.json", WEBHOOK_TEMPLATE)
     exports = [{"name": "stripe", "kind": "stripe", "event_name": "tokens", "value": "total_tokens"}]

@@ -40,7 +40,7 @@ def _no_model_is_retired(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def _default_names(harness: Harness) -> None:
     """Storage has the queues, containers and the table that have their default names."""
-    for queue in ("jobs", "jobs-poison", "results", "callbacks", "callbacks-poison"):
+    for queue in ("jobs", "jobs-poison", "results", "callbacks", "callbacks-poison", "batches", "batches-poison"):
         with suppress(ResourceExistsError):
             await harness.queues.create_queue(queue)
     for container in ("results", "inputs", "templates", "statements"):

@@ -28,6 +28,7 @@ from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.endpoint import completion, error
 from tests.support.harness import Customer, Harness
+from tests.support.signatures import new_secret
 
 COLUMNS, LINES = 80, 24
 JOB = f"order-{'0' * 94}"
@@ -126,6 +127,9 @@ def steps(customer: Customer) -> list[tuple[str, str]]:
         ("webhooks list", ""),
         (f"webhooks rotate {name}", ""),
         (f"webhooks rotate {name} --finish", name),
+        (f"provider-events set {name} --key-file secret.txt", ""),
+        ("provider-events list", ""),
+        (f"provider-events remove {name}", name),
         (f"templates set {name} template.json --event event.json", ""),
         ("templates list", ""),
         (f"templates show {name}", ""),
@@ -153,6 +157,7 @@ def write_files(cli: CliRunner) -> None:
     cli.write("jobs.jsonl", "".join(f"{json.dumps(job)}\n" for job in jobs))
     cli.write("template.json", json.dumps({"action": "chat", "input": {"prompt": "{{text}}"}}))
     cli.write("event.json", '{"text": "Hello?"}')
+    cli.write("secret.txt", new_secret())
     account = "/subscriptions/0/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/contoso-ai"
     cli.write("costs.csv", f"Date,ResourceId,PreTaxCost,Currency\n2026-10-14,{account},1.5,USD\n")
     prices = [{"provider": "openai", "model": "gpt-4o", "input": "2.50", "output": "10"}]
