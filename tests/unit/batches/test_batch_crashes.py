@@ -203,7 +203,7 @@ async def test_storage_may_fail_at_any_write(live_beside_storage_faults, fault: 
 @pytest.mark.usefixtures("short_storage_waits")
 @pytest.mark.parametrize("times", [1, 8])
 @pytest.mark.parametrize("fault", StorageFault)
-@pytest.mark.parametrize("kind", JOBS)
+@pytest.mark.parametrize("kind", ["chat"])
 async def test_storage_may_fail_at_any_write_for_long(
     live_beside_storage_faults, kind: str, fault: StorageFault, times: int
 ) -> None:
