@@ -44,6 +44,7 @@ from shared.jobs.message import deadline_of
 from shared.jobs.outputs import Outputs
 from shared.jobs.records import job_key
 from shared.storage.base import Blobs, Queues, Row, RowChanged, Table
+from shared.storage.bulk import read_pages
 
 _LINE_BYTES = 120
 """What a line of the file has beside its body."""
@@ -158,14 +159,9 @@ class JobBatches:
                 await attempt.with_retries(write)
 
     async def _rows(self, customer: str, lines: LineRange) -> list[Row]:
-        first, last = line_key(lines.batch, lines.first), line_key(lines.batch, lines.first + lines.number)
-        rows, after = list[Row](), ""
-        while True:
-            page = await self.table.page(customer, first, last, columns=_COLUMNS, after=after)
-            rows += page.rows
-            after = page.after
-            if not after:
-                return rows
+        keys = line_key(lines.batch, lines.first), line_key(lines.batch, lines.first + lines.number)
+        pages = read_pages(self.table, customer, *keys, columns=_COLUMNS)
+        return [row async for rows in pages for row in rows]
 
     async def _ended(self, customer: str, batch: str) -> str | None:
         """Return the label of a batch that has been read to its end, or is gone; None if it goes on."""

@@ -10,6 +10,7 @@ from shared.batches.records import BatchRecord
 from shared.errors import StorageUnavailable
 from shared.jobs.lines import TAKEN_OUT, body_blob, custom_id, line_key, line_number
 from shared.storage.base import Blobs, Row, Table
+from shared.storage.bulk import read_pages
 
 _MAX_BODY = 64 * 1024 * 1024
 
@@ -48,11 +49,7 @@ class LineFile:
 
 async def line_rows(table: Table, batch: BatchRecord, *columns: str, first: int = 0) -> AsyncIterator[Row]:
     """Iterate over a batch's lines in their order, from the number `first` on. Raises StorageUnavailable."""
-    after, last = "", line_key(batch.batch_id, batch.lines)
-    while True:
-        page = await table.page(batch.customer, line_key(batch.batch_id, first), last, columns=columns, after=after)
-        for row in page.rows:
+    keys = line_key(batch.batch_id, first), line_key(batch.batch_id, batch.lines)
+    async for rows in read_pages(table, batch.customer, *keys, columns=columns):
+        for row in rows:
             yield row
-        after = page.after
-        if not after:
-            return

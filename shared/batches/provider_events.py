@@ -9,6 +9,7 @@ send, the batch worker drops all but the first.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,6 +24,7 @@ from shared.jobs.batch_message import LAST, batch_key, encode_batch_message
 from shared.jobs.versions import NewerVersion
 from shared.lru import LRU
 from shared.storage.base import Queues, Table
+from shared.storage.bulk import read_pages
 
 EVENTS = frozenset({"batch.completed", "batch.failed", "batch.cancelled", "batch.expired"})
 MAX_AGE = timedelta(days=10)
@@ -68,17 +70,11 @@ class ProviderEvents:
 
     async def _find(self, customer: str, connection: str, provider_id: str) -> AsyncIterator[BatchRecord]:
         oldest = f"{int((now() - MAX_AGE).timestamp() * 1000):014}"
-        where, after = {"provider_id eq": provider_id, "connection eq": connection, "state ne": "done"}, ""
-        while True:
-            page = await self.table.page(customer, batch_key(oldest), LAST, where=where, after=after)
-            for row in page.rows:
-                try:
+        where = {"provider_id eq": provider_id, "connection eq": connection, "state ne": "done"}
+        async for rows in read_pages(self.table, customer, batch_key(oldest), LAST, where=where):
+            for row in rows:
+                with suppress(NewerVersion):  # a worker of that version polls it
                     yield read_batch(row)
-                except NewerVersion:  # a worker of that version polls it
-                    continue
-            after = page.after
-            if not after:
-                return
 
     async def _wake(self, key: tuple[str, str, str], batch: BatchRecord) -> None:
         last_due_at, at, spacing = self._due_at.get(key), now(), timedelta(seconds=SPACING_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,6 +15,7 @@ from shared.contract.batch import BatchDocument
 from shared.jobs.batch_message import LAST, PREFIX, batch_key
 from shared.jobs.lines import TAKEN_OUT
 from shared.storage.base import Table
+from shared.storage.bulk import read_pages
 
 _OK = range(200, 300)
 is_batch_id = re.compile(r"[0-9]{14}-[0-9a-f]{8}").fullmatch
@@ -56,8 +56,9 @@ class BatchQueries:
     async def newest(self, customer: str, *, after: str, limit: int) -> tuple[list[BatchRecord], str]:
         """Return up to `limit` batches that are older than `after`, newest first, and where the next page starts."""
         keys = deque[str](maxlen=limit + 1)
-        async for key in self._keys(customer, batch_key(after) if after else LAST):
-            keys.append(key)
+        last = batch_key(after) if after else LAST
+        async for page in read_pages(self.table, customer, PREFIX, last, columns=()):
+            keys.extend(row.key for row in page)
         if not keys:
             return [], ""
         continuation = keys[1].removeprefix(PREFIX) if len(keys) > limit else ""
@@ -85,16 +86,6 @@ class BatchQueries:
                 counts.errors[row.values.get("error_code") or str(status)] += 1
         counts.jobs = list(jobs.values())
         return counts
-
-    async def _keys(self, customer: str, last: str) -> AsyncIterator[str]:
-        after = ""
-        while True:
-            page = await self.table.page(customer, PREFIX, last, columns=(), after=after)
-            for row in page.rows:
-                yield row.key
-            after = page.after
-            if not after:
-                return
 
 
 def describe(batch: BatchRecord) -> BatchDocument:

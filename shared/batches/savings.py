@@ -11,7 +11,8 @@ from shared.billing.priced_sum import PricedSum
 from shared.billing.pricing import Pricing
 from shared.billing.usage_records import RECORD, day_of, metered_key
 from shared.clock import now
-from shared.storage.base import Row, Table
+from shared.storage.base import Table
+from shared.storage.bulk import read_pages
 
 _ANSWERED = {"processing eq": "batch", "outcome eq": "answered"}
 
@@ -28,24 +29,15 @@ async def saved_by(table: Table, pricing: Pricing, batches: Sequence[BatchRecord
     customer, sums = batches[0].customer, {batch.batch_id: PricedSum() for batch in batches}
     first, last = min(sums), max(sums)
     batch_of: dict[str, str] = {}
-    for row in await _rows(table, customer, metered_key(f"line-{first}-"), metered_key(f"line-{last}.")):
-        batch_of[row.values[RECORD]] = row.key.removeprefix(metered_key("line-")).rpartition("-")[0]
+    lines = metered_key(f"line-{first}-"), metered_key(f"line-{last}.")
+    async for rows in read_pages(table, customer, *lines, columns=(RECORD,)):
+        for row in rows:
+            batch_of[row.values[RECORD]] = row.key.removeprefix(metered_key("line-")).rpartition("-")[0]
     if batch_of:
         opened = min(batch.opened_at for batch in batches)
         days = f"u_{opened:%Y-%m-%d}", f"u_{now() + timedelta(days=2):%Y-%m-%d}"
-        for row in await _rows(table, customer, *days, where=_ANSWERED):
-            if (total := sums.get(batch_of.get(row.key, ""))) is not None:
-                total.add(pricing, customer, day_of(row), row.values)
+        async for rows in read_pages(table, customer, *days, where=_ANSWERED):
+            for row in rows:
+                if (total := sums.get(batch_of.get(row.key, ""))) is not None:
+                    total.add(pricing, customer, day_of(row), row.values)
     return {batch_id: total.line(pricing.currency) for batch_id, total in sums.items() if total.is_priced}
-
-
-async def _rows(
-    table: Table, customer: str, first: str, last: str, *, where: dict[str, str] | None = None
-) -> list[Row]:
-    rows, after = list[Row](), ""
-    while True:
-        page = await table.page(customer, first, last, where=where, after=after)
-        rows += page.rows
-        after = page.after
-        if not after:
-            return rows

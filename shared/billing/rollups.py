@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 
 from shared.billing.closed_records import record_key
 from shared.billing.rollup_rows import Rollup, read_rollup, read_steps, rollup_rows, steps_values
-from shared.billing.usage_entries import Entry, KeyHash, hash_keys, read_days, read_pages
+from shared.billing.usage_entries import Entry, KeyHash, hash_keys, read_days
 from shared.billing.usage_groups import UsageGroups
 from shared.billing.usage_records import day_of
 from shared.clock import now
@@ -23,6 +23,7 @@ from shared.contract.closed_month import DocumentId
 from shared.contract.price_book import MAX_STEPS
 from shared.event_names import NAMESPACE, USAGE_LATE
 from shared.storage.base import Row, RowConflict, Table
+from shared.storage.bulk import read_pages
 
 CLOSED_AFTER = timedelta(minutes=15)
 """How long after its end a day takes no new record any more; see `usage_records.LATEST_WRITE`."""
@@ -73,7 +74,7 @@ class Rollups:
         None: it can't be used, because it is of another version of the app, or is just being replaced.
         """
         rows: list[Row] = []
-        async for page in read_pages(self.table, customer, f"r_{first}_", f"r_{last}`", None):
+        async for page in read_pages(self.table, customer, f"r_{first}_", f"r_{last}`"):
             for row in page:
                 if rows and day_of(row) != day_of(rows[0]):
                     yield day_of(rows[0]), read_rollup(rows)
@@ -190,7 +191,7 @@ class Rollups:
         return min((day for day in days if day is not None), default=None)
 
     async def _first_day(self, customer: str, first: str, last: str) -> date | None:
-        async for rows in read_pages(self.table, customer, first, last, ()):
+        async for rows in read_pages(self.table, customer, first, last, columns=()):
             if rows:
                 return day_of(rows[0])
         return None
@@ -198,7 +199,8 @@ class Rollups:
     async def _outdated_day(self, customer: str, steps: Iterable[int]) -> date | None:
         """Return the first day whose rollup does not distinguish these steps, and whose month is not closed."""
         closed: dict[str, bool] = {}
-        async for rows in read_pages(self.table, customer, "r_0", f"r_{self.last_closed_day()}`", ("steps", "parts")):
+        last = f"r_{self.last_closed_day()}`"
+        async for rows in read_pages(self.table, customer, "r_0", last, columns=("steps", "parts")):
             for row in rows:
                 day = day_of(row)
                 if not row.values.get("parts") or set(steps) <= set(read_steps(row)):

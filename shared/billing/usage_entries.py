@@ -8,7 +8,7 @@ grow with them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -28,7 +28,7 @@ from shared.billing.usage_records import (
 from shared.clock import shifted
 from shared.contract.usage import COUNTS
 from shared.storage.base import Row, Table
-from shared.storage.bulk import gather_limited
+from shared.storage.bulk import gather_limited, read_pages
 
 FIXED_DIMENSIONS = ("source", "provider", "billed_to", "outcome", "service_tier", "processing", "deployment_scope")
 """
@@ -79,14 +79,14 @@ async def read_days(
     """Yield what the days from `first` to `last` have, and add their keys to `keys`. Raises StorageUnavailable."""
     placeholders: dict[str, Row] = {}
     for kind in ("u", "c"):
-        async for rows in read_pages(table, customer, f"{kind}_{first}_", f"{kind}_{last}`", COLUMNS):
+        async for rows in read_pages(table, customer, f"{kind}_{first}_", f"{kind}_{last}`", columns=COLUMNS):
             if keys is not None:
                 keys.add(rows)
             placeholders |= {attempt_of(row): row for row in rows if is_placeholder(row)}
             yield [_entry(row) for row in rows if not is_placeholder(row)]
     markers: dict[str, Row] = {}
     begin = shifted(first, -MAX_MARKER_DISTANCE) if placeholders else first
-    async for rows in read_pages(table, customer, f"m_{begin}_", f"m_{last}`", (SINCE,)):
+    async for rows in read_pages(table, customer, f"m_{begin}_", f"m_{last}`", columns=(SINCE,)):
         if keys is not None:
             keys.add(row for row in rows if day_of(row) >= first)
         for row in rows:
@@ -103,22 +103,9 @@ async def hash_keys(table: Table, customer: str, day: date) -> KeyHash:
     """Return number and hash of a day's keys, as `read_days` adds them. Raises StorageUnavailable."""
     keys = KeyHash()
     for kind in ("u", "c", "m"):
-        async for rows in read_pages(table, customer, f"{kind}_{day}_", f"{kind}_{day}`", ()):
+        async for rows in read_pages(table, customer, f"{kind}_{day}_", f"{kind}_{day}`", columns=()):
             keys.add(rows)
     return keys
-
-
-async def read_pages(
-    table: Table, customer: str, first: str, last: str, columns: Sequence[str] | None
-) -> AsyncIterator[Sequence[Row]]:
-    """Yield the customer's rows between two keys, page by page. Raises StorageUnavailable."""
-    after = ""
-    while True:
-        page = await table.page(customer, first, last, columns=columns, after=after)
-        yield page.rows
-        after = page.after
-        if not after:
-            return
 
 
 def add_exact(left: Any, right: Any) -> Any:

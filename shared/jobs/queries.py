@@ -12,6 +12,7 @@ from shared.errors import AlreadyRunning
 from shared.jobs.fingerprint import check_fingerprint
 from shared.jobs.records import JobRecord, is_worker_dead, job_id_of, job_key, read_record
 from shared.storage.base import Row, Table
+from shared.storage.bulk import read_pages
 
 MAX_READ = 1000
 """Jobs that are read at most for one page."""
@@ -88,14 +89,10 @@ class JobQueries:
 
     async def _unfinished(self, customer: str, fingerprint: str) -> AsyncIterator[Row]:
         where = {"fingerprint eq": fingerprint, "state ne": "done"}
-        columns, after = ("state", "lease_until", "failed_attempts", "storage_failed"), ""
-        while True:
-            page = await self.table.page(customer, "j_", "j`", where=where, columns=columns, after=after)
-            for row in page.rows:
+        columns = ("state", "lease_until", "failed_attempts", "storage_failed")
+        async for rows in read_pages(self.table, customer, "j_", "j`", where=where, columns=columns):
+            for row in rows:
                 yield row
-            after = page.after
-            if not after:
-                return
 
     async def _take(
         self,

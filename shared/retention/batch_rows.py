@@ -13,7 +13,7 @@ from shared.jobs.batch_message import PREFIX, batch_key
 from shared.jobs.lines import TAKEN_OUT, UNDONE, line_key, line_number, metered_as, read_ranges
 from shared.jobs.records import job_id_of
 from shared.storage.base import Row, Table
-from shared.storage.bulk import delete_rows
+from shared.storage.bulk import delete_rows, read_pages
 
 _GROUPS = "g_", "g`"
 _OK = range(200, 300)
@@ -67,14 +67,9 @@ class BatchRows:
         return bool(page.rows)
 
     async def _remove_groups(self, customer: str, before: datetime) -> None:
-        after = ""
-        while True:
-            page = await self.table.page(customer, *_GROUPS, after=after)
-            old = [row for row in page.rows if all(key < key_at(before) for key in _keys(row))]
+        async for page in read_pages(self.table, customer, *_GROUPS):
+            old = [row for row in page if all(key < key_at(before) for key in _keys(row))]
             await delete_rows(self.table, [Row(row.partition, row.key, {}, row.etag) for row in old])
-            after = page.after
-            if not after:
-                return
 
     async def _lines(self, customer: str, columns: Sequence[str]) -> list[Row]:
         """The rows of the lines that these columns name, and of those between them: jobs have neighbouring lines."""
@@ -84,14 +79,9 @@ class BatchRows:
             parts[each.batch] = min(first, each.first), max(last, each.first + each.number)
         rows = list[Row]()
         for batch, (first, last) in parts.items():
-            after, names = "", ("job_id", "status", "error_code", TAKEN_OUT)
-            while True:
-                begin, end = line_key(batch, first), line_key(batch, last)
-                page = await self.table.page(customer, begin, end, columns=names, after=after)
-                rows += page.rows
-                after = page.after
-                if not after:
-                    break
+            keys, names = (line_key(batch, first), line_key(batch, last)), ("job_id", "status", "error_code", TAKEN_OUT)
+            async for page in read_pages(self.table, customer, *keys, columns=names):
+                rows += page
         return rows
 
 

@@ -1,9 +1,9 @@
-"""Many requests to Storage: a few at a time, and deletions in transactions."""
+"""Many requests to Storage: a few at a time, deletions in transactions, and queries to their end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from shared.storage.base import MAX_TRANSACTION_ROWS, Row, Table
@@ -18,6 +18,25 @@ async def delete_rows(table: Table, rows: Sequence[Row]) -> int:
     batches = [rows[start : start + MAX_TRANSACTION_ROWS] for start in range(0, len(rows), MAX_TRANSACTION_ROWS)]
     changed = await gather_limited(table.delete(batch) for batch in batches)
     return len(rows) - sum(map(len, changed))
+
+
+async def read_pages(
+    table: Table,
+    partition: str,
+    first: str,
+    last: str,
+    *,
+    where: Mapping[str, str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> AsyncIterator[Sequence[Row]]:
+    """Yield the rows of all pages of a query (see `Table.page`), page by page. Raises StorageUnavailable."""
+    after = ""
+    while True:
+        page = await table.page(partition, first, last, where=where, columns=columns, after=after)
+        yield page.rows
+        after = page.after
+        if not after:
+            return
 
 
 async def gather_limited(awaitables: Iterable[Awaitable[_T]]) -> list[_T]:
