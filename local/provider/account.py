@@ -97,10 +97,6 @@ class Account:
         """What a connection has as its `endpoint`: the v1 API in the account's style."""
         return f"{self.endpoint_url}/v1" if self.style == "openai" else f"{self.endpoint_url}/openai/v1"
 
-    def deployment_url(self, name: str, api_version: str = "2024-10-21") -> str:
-        """Return Azure's older form of `endpoint`, with a deployment in it."""
-        return f"{self.endpoint_url}/openai/deployments/{name}/chat/completions?api-version={api_version}"
-
     @property
     def root_url(self) -> str:
         """The resource's root, which is Azure's older style as well."""

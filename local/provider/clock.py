@@ -17,7 +17,7 @@ TICK_S = 0.02
 
 @dataclass(slots=True)
 class ManualClock:
-    """A clock that moves only if it is told to. It begins in November 2026."""
+    """A clock that moves only if a test moves it. It begins in November 2026."""
 
     seconds: float = 1_795_000_000.0
 

@@ -25,7 +25,7 @@ def account_of(connection: Connection) -> str:
     """
     Return what identifies the account that a connection leads to.
 
-    Its key is not part of it, because keys are rotated: an account with the same endpoint can't be told from it.
+    Its key is not part of it, because keys are rotated: an account with the same endpoint looks like it.
     """
     parts = _API.sub("", connection.endpoint.base), connection.organization or "", connection.project or ""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -32,6 +32,7 @@ from shared.event_names import BATCH_DELAYED, BATCH_UNREADABLE, NAMESPACE
 from shared.jobs.batch_message import decode_batch_message
 from shared.jobs.crash_log import log_text
 from shared.jobs.drain import WorkerStopping
+from shared.jobs.lines import CANCELLED
 from shared.jobs.versions import NewerVersion
 
 TURN_LIMIT_S = 600.0
@@ -53,14 +54,14 @@ class BatchWorker:
         """
         try:
             message = decode_batch_message(body)
-        except NewerVersion as exc:
+            if message is None:
+                log.warning("%s bytes=%d", BATCH_UNREADABLE, len(body))
+                return
+            self.parts.settings.check()
+            run = await begin(self.parts.table, self.parts.schedule, message)
+        except RetryLater as exc:  # a setting is wrong, a later version has to read it, or Storage does not answer
             await self.parts.queues.send(self.parts.settings.batches_queue, body, delay_s=exc.delay_s)
             return
-        if message is None:
-            log.warning("%s bytes=%d", BATCH_UNREADABLE, len(body))
-            return
-        self.parts.settings.check()
-        run = await begin(self.parts.table, self.parts.schedule, message)
         if run is None:
             return
         try:
@@ -167,7 +168,7 @@ class BatchWorker:
         elif batch.provider_status == "failed":
             await harvest.fill(batch.error_code or "batch_failed", batch.error or "The provider did not run the batch.")
         elif batch.provider_status == "cancelled":
-            await harvest.fill("batch_cancelled", "The batch was cancelled before this call was made.")
+            await harvest.fill(CANCELLED, "The batch was cancelled before this call was made.")
         await run.save(state="waking")
         return None
 

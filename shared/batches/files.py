@@ -20,13 +20,10 @@ from shared.contract.decoding import UNREADABLE
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Of a line that is read: as much as the response to a call may have."""
-EXPIRED, CANCELLED = "batch_expired", "batch_cancelled"
-"""Codes of lines that were not answered before their batch ended. They are not billed."""
 MAX_ID = 100
 """Characters of a line's id, or of a request's."""
 _BLANK = b" \t\r\x00"
 _BOM = b"\xef\xbb\xbf"
-_SUCCESS = range(200, 300)
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 """In JSON, they only stand between values, where a space does as well."""
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_.-]{1,%d})"' % MAX_ID)
@@ -45,13 +42,8 @@ class Answer:
     body: bytes = b""
     """Of the response, as it came."""
     code: str | None = None
-    """Why there is no response, such as EXPIRED; a provider may have new ones. None if there is one."""
+    """Why there is no response, such as `batch_expired`; a provider may have new ones. None if there is one."""
     message: str = ""
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether it is what was asked for, and so is billed."""
-        return self.status in _SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +54,7 @@ class Unreadable:
     """It counts from 1; blank lines count."""
     reason: str
     custom_id: str | None = None
-    """If it can be told."""
+    """If it can be read."""
 
 
 class _Response(msgspec.Struct):

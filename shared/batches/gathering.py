@@ -112,14 +112,15 @@ class Gathering:
             if others:
                 state.waiting[:0], joins = others, [join for join in joins if join not in others]
                 continue
-            rows, firsts = list[Row](), list[int]()
+            rows, firsts, first = list[Row](), list[int](), batch.lines
             for join in joins:
-                firsts.append(batch.lines + sum(each.lines for each in joins[: len(firsts)]))
-                rows += join.rows(batch.batch_id, firsts[-1])
+                firsts.append(first)
+                rows += join.rows(batch.batch_id, first)
+                first += join.lines
             cancel_at = min(batch.cancel_at, *(join.cancel_at for join in joins))
             values: dict[str, Any] = {"lines": batch.lines + lines, "bytes": batch.bytes + size, "cancel_at": cancel_at}
             changed = Row(group.customer, batch_key(batch.batch_id), values, batch.etag)
-            state.open.remove(batch)  # what it is now is named if this succeeds
+            state.open.remove(batch)  # until it is certain what its row says now
             try:
                 etags = await self._merge(changed, rows)
             except RowChanged as exc:
@@ -167,7 +168,7 @@ class Gathering:
     async def _find_open(
         self, group: Group, state: _GroupState, deadline: datetime, lines: int, size: int
     ) -> BatchRecord:
-        """Return a batch of the state that takes lines: one that is open, or a new one."""
+        """Return a batch of the group that takes lines: one that is open, or a new one."""
         for own in list(state.open):
             if not self._is_open(own):
                 state.open.remove(own)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from shared.batches import files
 from shared.batches.batch_run import BatchRun
 from shared.batches.line_file import line_rows
+from shared.batches.records import MAX_ERROR_LENGTH
 from shared.event_names import BATCH_LINES_ODD, NAMESPACE
 from shared.jobs.lines import MAX_INLINE_BYTES, TAKEN_OUT, Answer, answer_blob, answer_values, line_key, line_number
 from shared.jobs.records import job_key
@@ -24,7 +25,6 @@ TURN_S = 420.0
 """Seconds after which a turn ends, well within host.json's `functionTimeout`; the next one goes on."""
 _MAX_ROWS = 95
 _MAX_TRANSACTION_BYTES = 2_500_000
-_MAX_ERROR = 500
 _MAX_DIGITS = 9
 _WAKES = 100
 """Jobs that are continued between two writes of the position."""
@@ -82,7 +82,7 @@ class Harvest:
     async def fill(self, code: str, message: str) -> None:
         """Store for every line without an answer why there is none. Raises as `read`."""
         for number in sorted(self._unanswered):
-            await self._store(number, Answer(error_code=code, error=message[:_MAX_ERROR]))
+            await self._store(number, Answer(error_code=code, error=message[:MAX_ERROR_LENGTH]))
         await self._flush()
 
     @property
@@ -107,7 +107,7 @@ class Harvest:
         values = answer_values(answer) | ({"label": batch.label} if batch.label else {})
         self._rows.append(Row(batch.customer, line_key(batch.batch_id, number), values, line.etag))
         self._size += len(values.get("answer", b"")) + len(values.get("error", ""))
-        self._answered += 200 <= answer.status < 300  # noqa: PLR2004
+        self._answered += answer.is_ok
         if len(self._rows) == _MAX_ROWS or self._size > _MAX_TRANSACTION_BYTES:
             await self._flush()
 
@@ -153,4 +153,4 @@ def _number(custom_id: str | None) -> int:
 def _answer(line: files.Answer) -> Answer:
     if line.status is not None:
         return Answer(line.status, line.body, line.request_id or "")
-    return Answer(error_code=line.code or "unknown", error=line.message[:_MAX_ERROR])
+    return Answer(error_code=line.code or "unknown", error=line.message[:MAX_ERROR_LENGTH])

@@ -13,11 +13,10 @@ from shared.batches.reports import is_late
 from shared.clock import now, rfc3339
 from shared.contract.batch import BatchDocument
 from shared.jobs.batch_message import LAST, PREFIX, batch_key
-from shared.jobs.lines import TAKEN_OUT
+from shared.jobs.lines import OK, TAKEN_OUT
 from shared.storage.base import Table
 from shared.storage.bulk import read_pages
 
-_OK = range(200, 300)
 is_batch_id = re.compile(r"[0-9]{14}-[0-9a-f]{8}").fullmatch
 
 
@@ -79,7 +78,7 @@ class BatchQueries:
             job.lines += 1
             job.is_cancelled = job.is_cancelled or bool(row.values.get(TAKEN_OUT))
             status = row.values.get("status")
-            if status in _OK:
+            if status in OK:
                 job.answered += 1
             elif status is not None:
                 job.failed += 1

@@ -82,8 +82,6 @@ class BatchRecord:
     """Whether a request that creates it was sent; whether it arrived may not be known."""
     create_began_at: datetime | None = None
     """When it was last sent."""
-    creates: int = 0
-    """How often it was sent."""
     was_created_again: bool = False
     """Whether the provider may have it twice: see BATCH_CREATED_AGAIN."""
     doubles: int = 0
@@ -108,11 +106,6 @@ class BatchRecord:
     error: str = ""
     """Why the provider did not run it, or why the last try came to nothing."""
     version: int = VERSION
-
-    @property
-    def group(self) -> Group:
-        """What its lines have in common."""
-        return Group(self.customer, self.connection, self.model, self.operation)
 
     @property
     def settled_lines(self) -> int:

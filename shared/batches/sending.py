@@ -117,8 +117,8 @@ class Sending:
         batch = run.batch
         if batch.create_begun:
             log.warning("%s customer=%s batch=%s", BATCH_CREATED_AGAIN, batch.customer, batch.batch_id)
-        again, creates = batch.was_created_again or batch.create_begun, batch.creates + 1
-        await run.save(create_begun=True, create_began_at=now(), creates=creates, was_created_again=again)
+        again = batch.was_created_again or batch.create_begun
+        await run.save(create_begun=True, create_began_at=now(), was_created_again=again)
 
         def begin() -> None:
             self.parts.drain.check()

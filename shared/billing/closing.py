@@ -120,7 +120,7 @@ class Closing:
         numbered = await numbers.documents(customer)
         for other in await printed_documents(self.blobs, self.container, customer):
             if f"{other}" not in numbered and (number := await self._printed_number(customer, other)) is not None:
-                with suppress(InvalidJob):  # given twice already, which is told when that one is closed
+                with suppress(InvalidJob):  # given twice already, which is reported when that one is closed
                     await numbers.adopt(customer, other, number)
         return await numbers.take(customer, document)
 

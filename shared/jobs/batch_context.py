@@ -48,7 +48,6 @@ MIN_LEFT_S = 1800.0
 """Before its deadline, a job asks for no further lines: a batch would hardly end in time."""
 MIN_BATCH_S = 900.0
 """What a batch is expected to take as long as the connection has not shown it."""
-_OK = range(200, 300)
 _REFUSED = 400
 _step: ContextVar[str] = ContextVar("_step", default="")
 
@@ -171,7 +170,7 @@ def response_of(line: LineRecord) -> Response:
     """Return a line's answer as the response to its call. Raises UpstreamError if it is a refusal, or there is none."""
     answer = line.answer
     assert answer is not None  # noqa: S101  # the caller has looked
-    if answer.status in _OK:
+    if answer.is_ok:
         return Response(
             answer.status,
             {},

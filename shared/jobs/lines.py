@@ -26,11 +26,15 @@ BUY_BEFORE_S = CANCEL_BEFORE_S + 900.0
 """The same for a job whose calls are then bought otherwise."""
 TAKEN_OUT = "taken_out"
 """The column of a line whose job was cancelled before its batch was sent; and of the batch, how many there are."""
+OK = range(200, 300)
+"""The HTTP statuses of answers to what was asked."""
+EXPIRED, CANCELLED = "batch_expired", "batch_cancelled"
+"""The error codes of lines that the provider had not run when their batch ended."""
 MISSING = "missing"
 """The error code of a line that its batch has ended without."""
 NOT_SENT = "not_sent"
 """That of a line whose batch could not be created."""
-UNDONE = frozenset({"batch_expired", "batch_cancelled", NOT_SENT})
+UNDONE = frozenset({EXPIRED, CANCELLED, NOT_SENT})
 """The error codes of lines that the provider has not run, and so has not billed."""
 _DIGITS = 5
 _METERED = "line-"
@@ -59,6 +63,11 @@ class Answer:
     request_id: str = ""
     error_code: str = ""
     error: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it is what was asked for, and so is billed."""
+        return self.status in OK
 
 
 @dataclass(frozen=True, slots=True)

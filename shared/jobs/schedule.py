@@ -143,7 +143,7 @@ class Schedule:
         while time.monotonic() < deadline:
             page = await self.table.page(partition, "", _key(at + _MILLISECOND), after=after)
             woken = await gather_limited(self._try_to_wake_entry(row, at) for row in page.rows)
-            _log_woken(woken, "due")
+            _log_woken(woken, "batches" if partition == BATCHES else "due")
             done = [row for row, sent in zip(page.rows, woken, strict=True) if sent is not None]
             await delete_rows(self.table, [Row(row.partition, row.key, {}) for row in done])
             after = page.after

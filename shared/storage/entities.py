@@ -85,7 +85,7 @@ def _row(members: Mapping[str, Any], left_out: frozenset[str]) -> Row:
         for name, value in members.items()
         if value is not None and "odata." not in name and name not in left_out
     }
-    if TIMESTAMP in values:  # its type is not told
+    if TIMESTAMP in values:  # Storage does not say its type
         values[TIMESTAMP] = datetime.fromisoformat(values[TIMESTAMP])
     return Row(members["PartitionKey"], members["RowKey"], values, members["odata.etag"])
 

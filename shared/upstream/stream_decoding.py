@@ -12,7 +12,7 @@ PIECE_BYTES = 64 * 1024
 """What is decompressed at a time. A thousandth as many bytes can unpack to it."""
 _INPUT_BYTES = 16 * 1024
 _START_BYTES = 16
-"""By which a body that is compressed is told from one that only says so."""
+"""By which a body that is compressed differs from one that only says so."""
 _GZIP = b"\x1f\x8b"
 
 

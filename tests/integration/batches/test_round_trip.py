@@ -90,7 +90,7 @@ def body(number: int) -> bytes:
 def text_of(answer: Answer | Unreadable) -> str:
     """What the model says in an answer."""
     assert isinstance(answer, Answer)
-    assert answer.is_answered
+    assert answer.status == 200
     return str(msgspec.json.decode(answer.body)["choices"][0]["message"]["content"])
 
 
@@ -196,7 +196,7 @@ async def test_an_expired_batch_has_what_is_paid_for(style: str):
         output, errors = await work.read(ended.output_file_id), await work.read(ended.error_file_id)
 
     assert "expired" == ended.status
-    assert [10, 10] == [sum(isinstance(each, Answer) and each.is_answered for each in output), len(errors)]
+    assert [10, 10] == [sum(isinstance(each, Answer) and each.status == 200 for each in output), len(errors)]
     assert {"batch_expired"} == {each.code for each in errors if isinstance(each, Answer)}
 
 
@@ -224,7 +224,7 @@ async def test_lines_that_fail_have_their_refusal():
         (failed,) = await work.read(ended.error_file_id)
 
     assert isinstance(failed, Answer)
-    assert ("00002", 400, False, None) == (failed.custom_id, failed.status, failed.is_answered, failed.code)
+    assert ("00002", 400, None) == (failed.custom_id, failed.status, failed.code)
     assert b"content_filter" in failed.body
 
 

@@ -76,7 +76,7 @@ async def test_a_job_that_ends_early_waits_for_its_calls_that_are_paid_for(app: 
 
 
 async def test_a_connection_that_leads_elsewhere_buys_nothing_again(app: CrashingApp) -> None:
-    """The other account is not asked for the batch; the calls are told as ones that may have been billed."""
+    """The other account is not asked for the batch; the calls are recorded as ones that may have been billed."""
     customer, account, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
     other = app.provider.account()
     app.connect(customer, other, endpoint=other.url.replace("127.0.0.1", "localhost"))
@@ -147,7 +147,7 @@ async def test_a_rotated_key_reads_the_batch(app: CrashingApp) -> None:
 
 
 async def test_a_key_of_another_account_at_the_same_endpoint_buys_nothing_again(app: CrashingApp) -> None:
-    """It can't be told from a rotated key: the other account says that there is no such batch."""
+    """It looks like a rotated key: the other account says that there is no such batch."""
     customer, _, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
     other = app.provider.account()
     app.connect(customer, other)
@@ -179,7 +179,7 @@ async def test_a_creation_that_another_account_refuses_is_not_taken_for_none(app
 async def test_a_batch_that_its_provider_never_ends_is_cancelled_and_given_up(
     app: CrashingApp, caplog, monkeypatch
 ) -> None:
-    """A day after its deadline, and told; here after two hours."""
+    """A day after its deadline, and logged; here after two hours."""
     monkeypatch.setattr(failures, "GIVE_UP_AFTER", timedelta(hours=2))
     customer, account, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
     account.durations.cancelling_s = 100 * HOUR
@@ -284,7 +284,7 @@ async def test_a_full_batch_is_sent_at_once_and_others_join_the_next(app: Crashi
 
 
 async def test_an_erased_customer_s_batch_ends_without_a_trace(app: CrashingApp) -> None:
-    """No row of it comes again, and no message goes round for ever."""
+    """No row of it comes again, and no message goes round without end."""
     customer, _, _ = await _sent(app)
     for key in [key for key in app.stored.table.rows if key[0] == customer]:
         app.stored.table.rows.pop(key)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from local.provider.faults import HANG, LOST, RouteFault
 from shared.batches import batch_worker, failures, gathering, provider, records
+from shared.errors import StorageUnavailable
+from shared.jobs.batch_message import batch_key, encode_batch_message
+from shared.jobs.versions import VERSION
+from shared.storage.base import Row
+from tests.support.patience import patient_app
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
+from tests.support.workers import SETTINGS
 
 HOUR = 3600.0
 
@@ -109,3 +116,22 @@ async def test_a_worker_that_stood_still_creates_no_batch(client, monkeypatch) -
             await app.pass_time(60)
         assert account.calls("batches.create") == []
         await _finish(app, customer, jobs)
+
+
+async def test_what_a_worker_can_not_take_up_comes_again_later(client, monkeypatch) -> None:
+    """A setting is wrong, a later version has the row, or Storage does not answer: the host counts no failure."""
+    body = encode_batch_message("contoso", "00000000000001-00000000")
+    wrong = replace(SETTINGS, fault="BATCH_WINDOW_S must be an integer.")
+    async with patient_app(client, monkeypatch, settings=wrong) as app:
+        await app.worker.services.batch_worker.process(body)
+        assert app.memory.queues.sent.pop("batches") == [(body, 60)]
+    async with patient_app(client, monkeypatch) as app:
+        await app.memory.table.insert(Row("contoso", batch_key("00000000000001-00000000"), {"version": VERSION + 1}))
+        await app.worker.services.batch_worker.process(body)
+        assert app.memory.queues.sent.pop("batches") == [(body, 30)]
+        app.memory.table.down = True
+        await app.worker.services.batch_worker.process(body)
+        assert app.memory.queues.sent.pop("batches") == [(body, 60)]
+        app.memory.queues.down = True
+        with pytest.raises(StorageUnavailable):
+            await app.worker.services.batch_worker.process(body)

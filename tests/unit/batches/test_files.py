@@ -91,7 +91,7 @@ async def test_every_line_is_read(file: tuple[list[bytes], list[tuple[str, bytes
     read_ = await read(chunks)
 
     assert expected == [(each.custom_id, each.body) for each in read_ if isinstance(each, Answer)]
-    assert all(isinstance(each, Answer) and each.is_answered and each.request_id == "req-1" for each in read_)
+    assert all(isinstance(each, Answer) and each.status == 200 and each.request_id == "req-1" for each in read_)
 
 
 @given(data=st.binary(max_size=300) | st.text(alphabet='{}[]":,custom_id\n\\1', max_size=200).map(str.encode))
