@@ -27,6 +27,11 @@ def check_flex_tier(request: Any) -> None:
         raise InvalidJob("`input.parameters.service_tier` must be flex or left out if `options.processing` is flex.")
 
 
+def is_without_room(error: UpstreamError) -> bool:
+    """Return whether the tier has no room for a call, which is not billed."""
+    return error.facts.status == _NO_ROOM and error.facts.detail.get("code") == _CODE
+
+
 def explain_no_room(error: UpstreamError, options: Options, left_s: float) -> UpstreamError:
     """
     Return an error that asks for a long wait if the tier has no room, else `error`.
@@ -34,8 +39,7 @@ def explain_no_room(error: UpstreamError, options: Options, left_s: float) -> Up
     It is what the job ends with if its deadline, `left_s` seconds from now, comes first. Waits grow to some minutes,
     and become shorter towards the deadline. A job without retries is sent once.
     """
-    is_full = error.facts.status == _NO_ROOM and error.facts.detail.get("code") == _CODE
-    if not is_full or options.max_retries == 0:
+    if not is_without_room(error) or options.max_retries == 0:
         return error
     grown_s = min(max((options.lasts_s - left_s) * _WAITED_PART, _MIN_WAIT_S), _MAX_WAIT_S)
     wait_s = max(min(grown_s, max(left_s / 2, _LAST_WAIT_S)), error.facts.retry_after_s or 0)

@@ -5,23 +5,27 @@ room, else at the list price.
 
 from __future__ import annotations
 
+import re
+
 from shared.actions.operation import JsonOperation
 from shared.errors import RateLimited, RequestRejected, UpstreamError, UpstreamRetryLater
 from shared.jobs.context import ActionContext
+from shared.jobs.flex import is_without_room
 from shared.upstream.messages import Response
 
 FLEX, LIST_PRICE = "flex", "default"
 _FLEX_OPERATION = "chat/completions"
-_NO_ROOM = "resource_unavailable"
 _MIN_FLEX_S = 600.0
 """Before the job's deadline: a call at the flex tier may take minutes."""
+_TIER = "service_tier"
+_names_tier = re.compile(rf"\b{_TIER}\b").search
 
 
 async def buy_now(context: ActionContext, operation: JsonOperation) -> Response:
     """Return the response to an operation that is called at once. Raises as `Context.call`."""
     endpoint, body = context.connection.endpoint, operation.body
     operation.set_members(model=endpoint.model_in_body(context.model))  # a batch may have a deployment of its own
-    if body.get("service_tier") is None and _takes_flex(context, operation):
+    if body.get(_TIER) is None and _takes_flex(context, operation):
         operation.set_members(service_tier=FLEX)
         try:
             return await ActionContext.call(context, operation)
@@ -43,8 +47,8 @@ def _takes_flex(context: ActionContext, operation: JsonOperation) -> bool:
 
 
 def _is_about_the_tier(error: UpstreamError) -> bool:
-    is_full = error.facts.detail.get("code") == _NO_ROOM
-    is_refused = isinstance(error, RequestRejected) and (
-        error.facts.detail.get("param") == "service_tier" or "service_tier" in str(error) or FLEX in str(error).lower()
-    )
-    return is_full or is_refused
+    """Return whether the tier is refused, or has no room. A refusal that names no parameter says so in its sentence."""
+    if not isinstance(error, RequestRejected):
+        return is_without_room(error)
+    parameter = error.facts.detail.get("param")
+    return parameter == _TIER if parameter else _names_tier(str(error)) is not None

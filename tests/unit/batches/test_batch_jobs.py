@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from local.provider.faults import LOST, BatchFault, CallFault
+from local.provider.faults import LOST, BatchFault, CallFault, RouteFault
 from shared import clock
 from shared.batches.queries import BatchQueries
 from shared.contract.documents import JobDocument
@@ -241,6 +241,32 @@ async def test_what_a_slow_batch_left_is_bought_in_time(at: PatientApp, flex: st
     assert [row["processing"] for row in usage] == ["standard"] * 3
     assert {row.get("service_tier") for row in usage} == {"flex" if flex == "has room" else "default"}
     assert account.journal.totals().calls == 3
+
+
+async def test_a_refusal_of_the_flex_tier_may_be_a_sentence_alone(at: PatientApp) -> None:
+    """Some of OpenAI's backends name no parameter."""
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.durations.in_progress_s = 80_000
+    job = await at.send(customer, options={"processing": "cheapest", "deadline_s": 7200})
+    account.faults.route("chat", RouteFault("status", 400, "invalid_request_error", "Unsupported service_tier: flex"))
+    await at.finish([job])
+    assert [row["service_tier"] for row in at.rows(customer, "u_")] == ["default"]
+
+
+@pytest.mark.parametrize("parameter", ["response_format", None])
+async def test_another_refusal_is_not_taken_for_one_of_the_flex_tier(at: PatientApp, parameter: str | None) -> None:
+    """It may quote the word; the call is not made again without the tier."""
+    customer = at.customer(style="openai")
+    account = at.accounts[customer]
+    account.durations.in_progress_s = 80_000
+    refusal = CallFault(400, "invalid_value", "The schema 'service_tiers', of flexible size, is invalid.", parameter)
+    job = await at.send(customer, options={"processing": "cheapest", "deadline_s": 7200})
+    await at.pass_time(600)
+    account.faults.calls.add(refusal, times=None)
+    await at.finish([job])
+    assert at.result(job)["error"]["code"] == "request_rejected"
+    assert len(account.calls("chat")) == 1
 
 
 async def test_a_connection_that_is_known_to_be_slow_is_not_tried(at: PatientApp) -> None:
