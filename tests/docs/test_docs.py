@@ -137,6 +137,12 @@ async def test_credential_store_in_the_docs_serves(harness: Harness):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_has_two_versions_of_a_text(page: Path):
+    """Git leaves its marks where two versions met and nobody has chosen."""
+    assert [] == re.findall(r"(?m)^(?:<{7}|={7}|>{7})(?: .*)?$", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
     """Every link to a file of the project leads to one, and to a heading that it has."""
     for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
