@@ -8,7 +8,7 @@ imported when the first job asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -69,6 +69,24 @@ class InputBlob(NamedTuple):
     data: bytes
     memory: object = None
     """What it takes of the worker's memory, if that is much: keep it as long as what was made of the data."""
+
+
+class InputFile(Protocol):
+    """A blob that the input names, which is read in pieces. All of them are of one version."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+
+    @property
+    def version(self) -> str:
+        """Another one as soon as somebody writes the blob anew."""
+
+    async def read(self, start: int, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end. Raises InvalidJob if the blob has changed, StorageUnavailable."""
+
+    def chunks(self, start: int, size: int) -> AsyncIterator[bytes]:
+        """Iterate over these bytes. Raises as `read`."""
 
 
 def failed(error: JobError) -> Completed:
@@ -159,6 +177,9 @@ class Context(Protocol):
 
     async def read_blob(self, blob: BlobName, *, at: str) -> InputBlob:
         """Read a blob that the input names in its member `at`. Raises InvalidJob, StorageUnavailable."""
+
+    async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
+        """As `read_blob`, for one that is too large to be whole in memory, of at most `max_bytes`."""
 
 
 class Action(Protocol):

@@ -1,4 +1,4 @@
-"""The JSON of image generation: request bodies, responses and refusals. Pure."""
+"""The JSON of generated images: responses and refusals. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from shared.actions.answer import answered_error
 from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import json_object
-from shared.contract.image import Image
 from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
 from shared.upstream.error_body import filter_detail
 from shared.upstream.messages import Response
@@ -28,11 +27,6 @@ class GeneratedImages:
     images: list[dict[str, Any]]
     common: dict[str, Any]
     call: Call
-
-
-def image_body(request: Image, count: int) -> dict[str, Any]:
-    """Return the body for `count` images, without the model. `n` is omitted for 1, the default."""
-    return {"prompt": request.prompt, **({"n": count} if count > 1 else {}), **request.parameters}
 
 
 def parse_images(response: Response, count: int) -> GeneratedImages:

@@ -1,10 +1,10 @@
-"""A JSON operation of a connection's endpoint, whose parameters follow what the provider's refusals say."""
+"""An operation of a connection's endpoint, whose parameters follow what the provider's refusals say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,6 +12,9 @@ from shared.connections.connection import Connection
 from shared.errors import RequestRejected, UpstreamError
 from shared.upstream.capabilities import Adaptation, Capabilities, read_adaptation
 from shared.upstream.messages import Operation, UpstreamRequest
+
+if TYPE_CHECKING:
+    from shared.actions.form import FormFile
 
 # Foundry's older route refuses parameters that its schema does not list unless this header says otherwise
 # (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
@@ -27,13 +30,13 @@ def not_final(_: RequestRejected) -> bool:
 
 class JsonOperation(Operation):
     """
-    One operation with a JSON body.
+    One operation with a JSON body, or with a form that has the body's members as fields.
 
     A parameter that the provider refuses by name is renamed, or dropped if it is `droppable`; what was learned is
     applied to later operations of the same endpoint and model at once. A `strict` one stays as it is.
     """
 
-    __slots__ = ("_capabilities", "_droppable", "_is_final", "_key", "_strict", "adapted", "body", "name")
+    __slots__ = ("_capabilities", "_droppable", "_files", "_is_final", "_key", "_strict", "adapted", "body", "name")
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class JsonOperation(Operation):
     ) -> None:
         endpoint = connection.endpoint
         self.name, self.body = name, {"model": endpoint.model_in_body(model), **body}
+        self._files: Sequence[FormFile] = ()
         self.adapted: list[str] = []
         """How the parameters were changed, in words."""
         self._capabilities, self._droppable, self._is_final, self._strict = capabilities, droppable, is_final, strict
@@ -86,14 +90,29 @@ class JsonOperation(Operation):
             return False
         self._capabilities.learn(adaptation, *self._key)
         self._change(adaptation)
-        self.request = replace(self.request, content=msgspec.json.encode(self.body))
+        self._write()
         return True
 
     def set_members(self, **members: Any) -> None:
         """Have the body say something else; None removes a member."""
         body = {**self.body, **members}
         self.body = {name: value for name, value in body.items() if value is not None or name not in members}
-        self.request = replace(self.request, content=msgspec.json.encode(self.body))
+        self._write()
+
+    def attach(self, files: Sequence[FormFile]) -> None:
+        """Have the body sent as a form with these files."""
+        self._files = files
+        self._write()
+
+    def _write(self) -> None:
+        if not self._files:
+            self.request = replace(self.request, content=msgspec.json.encode(self.body))
+            return
+        from shared.actions.form import Form  # noqa: PLC0415  # few operations have files
+
+        form = Form(self.body, self._files)
+        headers = {**self.request.headers, "content-type": form.content_type}
+        self.request = replace(self.request, content=b"", headers=headers, body=form)
 
     def _change(self, adaptation: Adaptation) -> None:
         self.adapted += adaptation.changes(self.body)

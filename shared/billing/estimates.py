@@ -12,14 +12,23 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from shared.billing.media_tokens import (
+    MEDIA_TOKENS,
+    SOUND_BYTES,
+    media_counts,
+    media_of,
+    size_of,
+    speaks,
+    without_media,
+)
 from shared.contract.chat import LIMITS, Chat, answer_limit, whole_number
 from shared.contract.decoding import json_object
+from shared.contract.edit_image import EditImage
 from shared.contract.embed import Embed
 from shared.contract.image import Image
 from shared.contract.multi_chat import step_key
 from shared.contract.raw import RawRequest
+from shared.contract.speak import Speak
 from shared.contract.summarize import Summarize
 
 OUTPUT_TOKENS = 16_384
@@ -35,10 +44,6 @@ _UNSEEN = ("previous_response_id", "conversation", "prompt")
 """Members that add an input to `responses` which the request does not hold."""
 _PER_CALL, _PER_MESSAGE = 64, 16
 """Tokens that a provider adds: roles, separators, what a schema becomes."""
-_MEDIA_TOKENS = 10_000
-"""Of an image or a sound that a message names or holds; the largest image that is known has fewer."""
-_SOUND_BYTES, _WAV_BYTES = 130, 2_000
-"""Of base64 for each token of a sound: a tenth of a second at 8 kbit/s, and as 8,000 samples a second."""
 _IMAGE_TOKENS = 6_500
 """Of the largest image that a model returns."""
 _FEW_CALLS, _KEPT_BITS = 20, 4
@@ -60,7 +65,7 @@ class Estimate:
     tier: str | None = None
     """The service tier that the job asks for."""
     media: Sequence[Mapping[str, int]] = ()
-    """What of each call's input are images and sounds, by the names of a usage record's counts."""
+    """What else each call counts, by the names of a usage record: images and sounds of its input, characters."""
     speaks: bool = False
     """Whether answers are sounds."""
 
@@ -105,17 +110,17 @@ def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estim
     elif isinstance(request, Embed):
         tokens = sum(len(text.encode(errors="replace")) for text in request.texts)
         result = Estimate([tokens + _PER_CALL], [0], [1])
-    elif isinstance(request, Image):
-        tokens = _bytes(request.prompt) + _PER_CALL
-        # Some models make one image a call.
-        result = Estimate([tokens * request.n], [_IMAGE_TOKENS * request.n], [1], images=request.n)
+    elif isinstance(request, Image | EditImage):
+        result = _images(request)
+    elif isinstance(request, Speak):
+        result = Estimate([0], [0], [1], media=[{"characters": len(request.text)}])
     elif isinstance(request, RawRequest):
         return _raw(request)
     return None if result is not None and strict and result.takes_limit else result
 
 
 def _chats(chats: Sequence[Chat]) -> Estimate:
-    media = [_media_of(chat.messages) for chat in chats]
+    media = [media_of(chat.messages) for chat in chats]
     tokens = [_input_tokens(chat, each) for chat, each in zip(chats, media, strict=True)]
     return Estimate(
         tokens if len(tokens) <= _FEW_CALLS else [_rounded_up(each) for each in tokens],
@@ -123,20 +128,28 @@ def _chats(chats: Sequence[Chat]) -> Estimate:
         [_choices(chat.parameters) for chat in chats],
         tier=_tier(chats[0].parameters) if chats else None,
         media=media,
-        speaks=bool(chats) and _speaks(chats[0].parameters),
+        speaks=bool(chats) and speaks(chats[0].parameters),
     )
 
 
 def _summary(request: Summarize) -> Estimate | None:
     if not isinstance(request.source, str):
         return None  # a blob, whose size is not known yet
-    text = _bytes(request.source)
+    text = size_of(request.source)
     calls = 1 if text <= _PART_BYTES else _LEVELS * (2 * (text // _PART_BYTES) + 1)
-    overhead = 2_000 + _bytes(request.instructions) + _bytes(request.language) + _bytes(request.parameters)
+    overhead = 2_000 + size_of(request.instructions) + size_of(request.language) + size_of(request.parameters)
     tokens = (text if calls == 1 else _LEVELS * text // calls) + overhead
     return Estimate(
         [tokens] * calls, [answer_limit(request.parameters)] * calls, [1] * calls, tier=_tier(request.parameters)
     )
+
+
+def _images(request: Image | EditImage) -> Estimate:
+    n, seen = request.n, 0  # some models make one image a call
+    if isinstance(request, EditImage):
+        seen = len(request.images) + (request.mask is not None)
+    tokens = size_of(request.prompt) + _PER_CALL + MEDIA_TOKENS * seen
+    return Estimate([tokens * n], [_IMAGE_TOKENS * n], [1], images=n, media=[media_counts(seen * n, 0)])
 
 
 def _raw(request: RawRequest) -> Estimate | None:
@@ -153,64 +166,23 @@ def _raw(request: RawRequest) -> Estimate | None:
         return None
     text = json.dumps(body)
     images, sounds = text.count('"image_url"') + text.count('"input_image"'), text.count('"input_audio"')
-    media = _counts(images, sounds * _MEDIA_TOKENS + (len(text) // _SOUND_BYTES if sounds else 0))
+    media = media_counts(images, sounds * MEDIA_TOKENS + (len(text) // SOUND_BYTES if sounds else 0))
     return Estimate(
         [len(request.content) + _PER_CALL + sum(media.values())],
         [limit],
         [_choices(body)],
         tier=_tier(body),
         media=[media],
-        speaks=_speaks(body),
+        speaks=speaks(body),
     )
 
 
 def _input_tokens(chat: Chat, media: Mapping[str, int]) -> int:
     messages: Sequence[Mapping[str, Any]] = chat.messages
     if media:
-        messages = [_without_media(message) for message in messages]
-    tokens = _PER_CALL + _PER_MESSAGE * len(messages) + _bytes(messages)
-    return tokens + _bytes(chat.parameters) + sum(media.values())
-
-
-def _without_media(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    parts = _parts(message)
-    rest = [part for part in parts if not _is_media(part)]
-    return message if len(rest) == len(parts) else {**message, "content": rest}
-
-
-def _media_of(messages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return what of the input are images and sounds; empty: neither."""
-    media = [part for message in messages for part in _parts(message) if _is_media(part)]
-    if not media:
-        return {}
-    sounds = [_sound(part.get("input_audio")) for part in media if part["type"] == "input_audio"]
-    return _counts(len(media) - len(sounds), sum(sounds))
-
-
-def _sound(value: Any) -> int:
-    sound = value if isinstance(value, dict) else {}
-    return max(
-        _bytes(sound.get("data")) // (_WAV_BYTES if sound.get("format") == "wav" else _SOUND_BYTES), _MEDIA_TOKENS
-    )
-
-
-def _counts(images: int, audio_tokens: int) -> dict[str, int]:
-    counts = {"image_input_tokens": images * _MEDIA_TOKENS, "audio_input_tokens": audio_tokens}
-    return {name: count for name, count in counts.items() if count}
-
-
-def _parts(message: Mapping[str, Any]) -> list[Any]:
-    content = message.get("content")
-    return content if isinstance(content, list) else []
-
-
-def _is_media(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in {"image_url", "input_image", "input_audio"}
-
-
-def _speaks(parameters: Mapping[str, Any]) -> bool:
-    modalities = parameters.get("modalities")
-    return isinstance(modalities, list) and "audio" in modalities
+        messages = [without_media(message) for message in messages]
+    tokens = _PER_CALL + _PER_MESSAGE * len(messages) + size_of(messages)
+    return tokens + size_of(chat.parameters) + sum(media.values())
 
 
 def _rounded_up(tokens: int) -> int:
@@ -233,9 +205,3 @@ def _choices(parameters: Mapping[str, Any]) -> int:
 def _tier(parameters: Mapping[str, Any]) -> str | None:
     tier = parameters.get("service_tier")
     return tier if isinstance(tier, str) else None
-
-
-def _bytes(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value.encode(errors="replace"))
-    return len(msgspec.json.encode(value)) if value else 0

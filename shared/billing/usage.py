@@ -39,6 +39,8 @@ class Call:
     request_id: str | None = None
     images: int | None = None
     """Images in the response. They are counted in it, since no provider's usage reports them."""
+    characters: int | None = None
+    """Characters that were sent to be spoken. They are counted in the request, since speech reports no usage."""
     outcome: CallOutcome = "answered"
     service_tier: str | None = None
     """The tier that served."""
@@ -58,6 +60,7 @@ class Call:
         return msgspec.structs.replace(
             self.usage or Usage(calls=1),
             images=self.images,
+            characters=self.characters,
             service_tier=self.service_tier,
             processing=self.processing,
         )

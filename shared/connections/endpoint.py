@@ -28,9 +28,10 @@ _OPENAI_BASE = f"https://{OPENAI_HOST}/v1"
 # The last GA version with a date, and the only version that the Foundry inference route published.
 _DEFAULT_VERSIONS = {"deployments": "2024-10-21", "models": "2024-05-01-preview"}
 
-# In the deployment style, GPT image models need the last preview version (Microsoft's page on image generation in
-# Azure OpenAI). The v1 API and OpenAI's own have no versions.
-_OPERATION_VERSIONS = {"images/generations": "2025-04-01-preview"}
+# In the deployment style, newer models need the last preview version for these (Microsoft's pages on image generation
+# and audio in Azure OpenAI). The v1 API and OpenAI's own have no versions.
+_IN_PREVIEW = ("images/generations", "images/edits", "audio/speech", "audio/transcriptions")
+_OPERATION_VERSIONS = dict.fromkeys(_IN_PREVIEW, "2025-04-01-preview")
 
 # Operations that the official client sends to /deployments/NAME (openai 3.52, lib/azure.py). Others of that style, such
 # as `models` or `files`, belong to the resource, directly under /openai.

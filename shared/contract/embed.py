@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from shared.contract.decoding import decode
-from shared.errors import InvalidJob
+from shared.contract.parameters import merged_parameters
 
 Format = Literal["json", "npy"]
 
 _INSTEAD = {
-    "input": "set `input.texts`",
-    "model": "set the job's own `model`",
+    "input": "set `input.texts` instead",
+    "model": "set the job's own `model` instead",
 }
 
 
@@ -44,11 +44,5 @@ class Embed(Struct, frozen=True):
 def decode_embed(data: Raw | bytes) -> Embed:
     """The texts in `data`, a job's input. Raises InvalidJob with the path of the member at fault."""
     embed = decode(data, EmbedInput, at="input")
-    for name, instead in _INSTEAD.items():
-        if name in embed.parameters:
-            raise InvalidJob(f"`input.parameters.{name}` is not allowed: {instead} instead.")
-    if embed.dimensions is None:
-        return Embed(embed.texts, embed.parameters, embed.format)
-    if "dimensions" in embed.parameters:
-        raise InvalidJob("`input.parameters.dimensions` repeats `input.dimensions`: leave one of them out.")
-    return Embed(embed.texts, {"dimensions": embed.dimensions, **embed.parameters}, embed.format)
+    parameters = merged_parameters(embed.parameters, {"dimensions": embed.dimensions}, _INSTEAD)
+    return Embed(embed.texts, parameters, embed.format)

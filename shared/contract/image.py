@@ -8,7 +8,7 @@ from msgspec import Meta, Raw, Struct
 
 from shared.contract.decoding import decode
 from shared.contract.names import Text
-from shared.errors import InvalidJob
+from shared.contract.parameters import merged_parameters
 
 _INSTEAD = {
     "prompt": "set `input.prompt` instead",
@@ -47,11 +47,5 @@ class Image(Struct, frozen=True):
 def decode_image(data: Raw | bytes) -> Image:
     """The images that `data`, a job's input, describes. Raises InvalidJob with the path of the member at fault."""
     image = decode(data, ImageInput, at="input")
-    for name, instead in _INSTEAD.items():
-        if name in image.parameters:
-            raise InvalidJob(f"`input.parameters.{name}` is not allowed: {instead}.")
-    members = {name: value for name in _PASSED_ON if (value := getattr(image, name)) is not None}
-    for name in members:
-        if name in image.parameters:
-            raise InvalidJob(f"`input.parameters.{name}` repeats `input.{name}`: leave one of them out.")
-    return Image(image.prompt, image.n, {**members, **image.parameters})
+    members = {name: getattr(image, name) for name in _PASSED_ON}
+    return Image(image.prompt, image.n, merged_parameters(image.parameters, members, _INSTEAD))

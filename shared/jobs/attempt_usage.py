@@ -27,10 +27,11 @@ from shared.contract.job import Job
 from shared.contract.processing import LINES_ONLY
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import NO_USAGE, Usage
+from shared.errors import UpstreamFacts
 from shared.jobs.lease import Lease
 from shared.jobs.lines import is_line
 from shared.storage.base import Row
-from shared.upstream.messages import Response, is_large
+from shared.upstream.messages import Operation, Response, is_large
 
 if TYPE_CHECKING:
     from shared.billing.pricing import Pricing
@@ -90,6 +91,11 @@ class AttemptUsage:
             self._pending.append((call_suffix(self.lease.attempt, self._number), call))
             self.metered.add(call.metered_as)
         self.unrecoverable += self.of_calls(calls)
+
+    def add_refusal(self, operation: Operation, facts: UpstreamFacts) -> None:
+        """Add a try without a response, if it may have been charged."""
+        if facts.unanswered and operation.is_billed:
+            self.add_unsettled_calls([replace(UNANSWERED, request_id=facts.request_id)])
 
     def add_lost_responses(self, responses: list[Response]) -> None:
         """Add billed responses that nothing was made of; `responses` is emptied."""

@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from shared.actions.base import InputBlob, Step, T
+from shared.actions.base import InputBlob, InputFile, Step, T
 from shared.actions.operation import JsonOperation, not_final
-from shared.billing.usage import UNANSWERED
 from shared.connections.connection import Connection
 from shared.contract.names import BlobName
 from shared.contract.result import OutputBlob
@@ -30,7 +29,6 @@ from shared.errors import (
     RequestRejected,
     RetryLater,
     UpstreamError,
-    UpstreamFacts,
     UpstreamRetryLater,
 )
 from shared.jobs.admission import ConnectionLimit
@@ -124,7 +122,7 @@ class ActionContext:
                             )
                         break
                     except (CallCutOff, UpstreamError) as error:
-                        self._record_unanswered(operation, error.facts)
+                        self.attempt.usage.add_refusal(operation, error.facts)
                         if isinstance(error, CallCutOff):
                             raise
                         if operation.adapt(error):
@@ -139,10 +137,6 @@ class ActionContext:
         if operation.is_billed:
             _unsaved_responses.get(self.attempt.usage.responses).append(response)
         return response
-
-    def _record_unanswered(self, operation: Operation, facts: UpstreamFacts) -> None:
-        if facts.unanswered and operation.is_billed:
-            self.attempt.usage.add_unsettled_calls([replace(UNANSWERED, request_id=facts.request_id)])
 
     async def fetch(self, url: str) -> Response:
         """See Context."""
@@ -193,6 +187,10 @@ class ActionContext:
     async def read_blob(self, blob: BlobName, *, at: str) -> InputBlob:
         """See Context."""
         return await self.services.inputs.read(self.attempt.job.customer, blob, at=at)
+
+    async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
+        """See Context."""
+        return await self.services.inputs.open(self.attempt.job.customer, blob, at=at, max_bytes=max_bytes)
 
     async def _do(self, work: Callable[[], Awaitable[Step]]) -> Step:
         responses: list[Response] = []

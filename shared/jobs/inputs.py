@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from shared.actions.base import InputBlob
+from shared.actions.base import InputBlob, InputFile
 from shared.contract.job import Job, named_blob
 from shared.contract.names import BlobName
 from shared.errors import InvalidJob, ProviderUnavailable, Throttled
@@ -107,6 +107,13 @@ class Inputs:
         elif size > _SMALL_BYTES:
             memory = await self._reserve(customer, min(size, _MAX_DECODED_BYTES))
         return InputBlob(data, memory)
+
+    async def open(self, customer: str, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
+        """Return a blob that is read in pieces. Raises as `read`."""
+        from shared.jobs.input_file import open_file  # noqa: PLC0415  # few jobs name large blobs
+
+        self.check(customer, blob, at=at)
+        return await open_file(self._blobs, blob, at=at, max_bytes=max_bytes)
 
     async def _reserve(self, customer: str, amount: int) -> Reservation:
         # Not for as long as it takes: a job that waits has a slot of its customer's, and may have memory itself.

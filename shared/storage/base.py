@@ -146,6 +146,10 @@ class BlobTooLarge(Exception):
     """The blob is larger than the limit of the read."""
 
 
+class BlobChanged(Exception):
+    """The blob was written anew or deleted since its properties were read."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlobProperties:
     """A blob, without its content."""
@@ -154,6 +158,8 @@ class BlobProperties:
     size: int
     modified: datetime
     content_type: str
+    etag: str = ""
+    """Of this version of the blob; empty in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,12 @@ class Blobs(Protocol):
 
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
         """Return the blob's bytes, or None. Raises BlobTooLarge if there are more than `limit`."""
+
+    async def properties(self, container: str, name: str) -> BlobProperties | None:
+        """Return what is known of the blob without its bytes, or None."""
+
+    async def read_range(self, container: str, name: str, start: int, size: int, etag: str) -> bytes:
+        """Return `size` bytes, fewer at the blob's end, of the version that has this etag. Raises BlobChanged."""
 
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
         """Return up to 5000 of the blobs whose names begin with `prefix`, in order. Raises ContainerMissing."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from shared.storage.account import Account
-from shared.storage.base import BlobPage
+from shared.storage.base import BlobPage, BlobProperties
 from shared.storage.direct.client import DirectClient
 
 if TYPE_CHECKING:
@@ -62,6 +62,14 @@ class AzureBlobs:
     async def read(self, container: str, name: str, limit: int) -> bytes | None:
         """See `Blobs`."""
         return await self._sdk.read(container, name, limit)
+
+    async def properties(self, container: str, name: str) -> BlobProperties | None:
+        """See `Blobs`."""
+        return await self._sdk.properties(container, name)
+
+    async def read_range(self, container: str, name: str, start: int, size: int, etag: str) -> bytes:
+        """See `Blobs`."""
+        return await self._sdk.read_range(container, name, start, size, etag)
 
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
         """See `Blobs`."""

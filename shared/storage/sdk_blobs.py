@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient, StorageStreamDownloader
 
 from shared.storage.account import Account, error_code, sdk_errors, storage_error
-from shared.storage.base import BlobPage, BlobProperties, BlobTooLarge, ContainerMissing
+from shared.storage.base import BlobChanged, BlobPage, BlobProperties, BlobTooLarge, ContainerMissing
 
 _RANGE_NOT_SATISFIABLE = 416
 _PAGE = 5000
@@ -63,6 +70,28 @@ class SdkBlobs:
         if len(data) > limit:
             raise BlobTooLarge(f"The blob {container}/{name} is larger than {limit} bytes.")
         return data
+
+    async def properties(self, container: str, name: str) -> BlobProperties | None:
+        """See `Blobs`."""
+        try:
+            blob = await self._service.get_blob_client(container, name).get_blob_properties()
+        except ResourceNotFoundError:
+            return None
+        except AzureError as exc:
+            raise storage_error(f"container {container}: read", exc) from exc
+        content_type = blob.content_settings.content_type or ""
+        return BlobProperties(name, blob.size, blob.last_modified, content_type, blob.etag)
+
+    async def read_range(self, container: str, name: str, start: int, size: int, etag: str) -> bytes:
+        """See `Blobs`."""
+        blob, unmodified = self._service.get_blob_client(container, name), MatchConditions.IfNotModified
+        try:
+            stream = await blob.download_blob(offset=start, length=size, etag=etag, match_condition=unmodified)
+            return await stream.readall()
+        except (ResourceModifiedError, ResourceNotFoundError):
+            raise BlobChanged(f"The blob {container}/{name} was changed while it was read.") from None
+        except AzureError as exc:
+            raise storage_error(f"container {container}: read", exc) from exc
 
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
         """See `Blobs`."""

@@ -26,6 +26,7 @@ from shared.upstream.guarded_connections import MAX_CONNECTIONS, GuardedConnecti
 from shared.upstream.messages import (
     LARGE_BYTES,
     Access,
+    Body,
     DeliveryReceipt,
     EntraAccess,
     Response,
@@ -92,9 +93,10 @@ class UpstreamClient:
         If the customer has its share of the worker's sockets, it waits for one of them. `begin` is called right before
         the first byte is sent; if it raises, none is.
 
-        Raises UpstreamError; ConnectionInvalid if the address is not one that may be called.
+        Raises UpstreamError; ConnectionInvalid if the address is not one that may be called; what its `body` raises.
         """
-        host = ""
+        if request.body is not None:
+            return await self._send_body(request, request.body, access, customer, timeout_s, begin)
         try:
             target = read_target(request.url)
             host = without_key(target.name, access)
@@ -112,6 +114,14 @@ class UpstreamClient:
         if not head.is_success:
             raise map_error(head.status, head.headers, body)
         return Response(head.status, head.headers, body, read_request_id(head.headers), memory)
+
+    async def _send_body(
+        self, request: UpstreamRequest, body: Body, access: Access, customer: str, timeout_s: float, begin: Begin
+    ) -> Response:
+        times = {"stall_s": timeout_s, "total_s": timeout_s}
+        return await self.transfers.upload(
+            request, body.chunks(), body.size, access, customer=customer, begin=begin, **times
+        )
 
     async def fetch(self, url: str, *, customer: str, timeout_s: float) -> Response:
         """

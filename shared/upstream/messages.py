@@ -5,7 +5,7 @@ code that never sees HTTP. Data only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -77,9 +77,20 @@ class FilePart(NamedTuple):
     """None: the type follows from the file name."""
 
 
+class Body(Protocol):
+    """A body that is sent in pieces, as often as the request is."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over the pieces. What it raises ends the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One request to an endpoint, complete except for its authentication. The body is `content`, or a form."""
+    """One request to an endpoint, complete except for its authentication. It has `content`, a form or a `body`."""
 
     method: str
     url: str
@@ -88,6 +99,8 @@ class UpstreamRequest:
     form: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The values of each field: URL-encoded if there are no `files`, else parts of a multipart form."""
     files: Mapping[str, Sequence[FilePart]] = field(default_factory=dict)
+    body: Body | None = None
+    """What is too large to be whole in memory."""
 
 
 @dataclass(frozen=True, slots=True)

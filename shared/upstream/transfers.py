@@ -7,9 +7,11 @@ They have the guards of `UpstreamClient.send`, but for the time: a file may take
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from shared.errors import ConnectionInvalid, ProviderUnavailable, UpstreamError, UpstreamFacts
 from shared.network.connection import Connection
@@ -27,6 +29,13 @@ _WRITE_BYTES = 64 * 1024
 """What has to move within the time: a slow line takes a larger chunk piece by piece."""
 
 _Credential = tuple[Secret, tuple[str, str]]
+
+
+class _Times(NamedTuple):
+    """The longest that one wait may take, and when all of them end on the loop's clock."""
+
+    stall_s: float
+    ends_at: float = math.inf
 
 
 class Transfers:
@@ -51,21 +60,24 @@ class Transfers:
         *,
         customer: str,
         stall_s: float,
+        total_s: float = math.inf,
         begin: Begin = do_nothing,
     ) -> Response:
         """
         Send `request` with a body of `size` bytes from `chunks`, and return the 2xx response.
 
         It sends no faster than the endpoint reads, and stops as soon as it answers. `stall_s` limits each wait: for a
-        connection, for the endpoint to take more, for the response; what `chunks` take for themselves doesn't count,
-        and their errors are raised as they are. A request that was cut off is not `unanswered`: it was not billed.
+        connection, for the endpoint to take more, for the response; what `chunks` take for themselves counts only in
+        `total_s`, the time for all of it, and their errors are raised as they are. A request that was cut off is not
+        `unanswered`: it was not billed.
         `begin` is as `send` has it.
 
         Raises UpstreamError; ConnectionInvalid if the address may not be called; ValueError if `chunks` have another
         size, before the endpoint has all of it.
         """
         async with AsyncExitStack() as stack:
-            transfer = await self._open(stack, request, access, customer, stall_s, begin, size=size)
+            times = _Times(stall_s, asyncio.get_running_loop().time() + total_s)
+            transfer = await self._open(stack, request, access, customer, times, begin, size=size)
             sending, connection = transfer.sending, transfer.connection
             sending.is_whole = False
             stack.callback(transfer.close_if_partial)
@@ -99,7 +111,7 @@ class Transfers:
         """
         headers = {**request.headers, "accept-encoding": "gzip"}  # `deflate` may come without a header to tell it by
         async with AsyncExitStack() as stack:
-            transfer = await self._open(stack, replace(request, headers=headers), access, customer, stall_s)
+            transfer = await self._open(stack, replace(request, headers=headers), access, customer, _Times(stall_s))
             host, connection = transfer.sending.host, transfer.connection
             async with transfer.step():
                 transfer.sending.start()
@@ -131,7 +143,7 @@ class Transfers:
         request: UpstreamRequest,
         access: Access,
         customer: str,
-        stall_s: float,
+        times: _Times,
         begin: Begin = do_nothing,
         *,
         size: int | None = None,
@@ -139,31 +151,31 @@ class Transfers:
         try:
             target = read_target(request.url)
             sending = Sending(without_key(target.name, access), begin)
-            async with _step(sending, target, stall_s):
+            async with _step(sending, target, times):
                 secret, header = await self._credential(access)
                 head = write_call(request, target, header, size=size)
                 connection = await stack.enter_async_context(self._connect(target, customer))
         except ConnectionInvalid as exc:
             raise ConnectionInvalid(without_key(str(exc), access)) from None
-        return _Transfer(connection, sending, target, stall_s, secret, head)
+        return _Transfer(connection, sending, target, times, secret, head)
 
 
 class _Transfer:
     """One upload or download, on its connection."""
 
     def __init__(
-        self, connection: Connection, sending: Sending, target: Target, stall_s: float, secret: Secret, head: bytes
+        self, connection: Connection, sending: Sending, target: Target, times: _Times, secret: Secret, head: bytes
     ) -> None:
         self.connection = connection
         self.sending = sending
         self.secret = secret
         self.head = head
         self._target = target
-        self._stall_s = stall_s
+        self._times = times
 
     def step(self) -> AbstractAsyncContextManager[None]:
         """One wait for the endpoint."""
-        return _step(self.sending, self._target, self._stall_s)
+        return _step(self.sending, self._target, self._times)
 
     async def write(self, chunk: bytes) -> bool:
         """Send a chunk. Return whether the endpoint has not answered yet."""
@@ -212,9 +224,12 @@ async def _decoded(transfer: _Transfer, decoder: StreamDecoder) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _step(sending: Sending, target: Target, stall_s: float) -> AsyncIterator[None]:
-    with mapped_step(sending, target, stall_s):
-        async with asyncio.timeout(stall_s):
+async def _step(sending: Sending, target: Target, times: _Times) -> AsyncIterator[None]:
+    with mapped_step(sending, target, times.stall_s):
+        now = asyncio.get_running_loop().time()
+        if now >= times.ends_at:  # a write that need not wait would not end it
+            raise TimeoutError
+        async with asyncio.timeout_at(min(now + times.stall_s, times.ends_at)):
             yield
 
 

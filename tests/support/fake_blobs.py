@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from datetime import datetime
 
 from shared.clock import now
 from shared.errors import StorageUnavailable
-from shared.storage.base import BlobPage, BlobProperties, BlobTooLarge, ContainerMissing
+from shared.storage.base import BlobChanged, BlobPage, BlobProperties, BlobTooLarge, ContainerMissing
 
 
 @dataclass
@@ -51,6 +52,22 @@ class MemoryBlobs:
             raise BlobTooLarge(f"The blob {container}/{name} is larger than {limit} bytes.")
         return data
 
+    async def properties(self, container: str, name: str) -> BlobProperties | None:
+        """See `Blobs`."""
+        self._pass()
+        if (container, name) not in self.blobs:
+            return None
+        data, content_type = self.blobs[container, name]
+        return BlobProperties(name, len(data), self._modified(container, name), content_type, _etag(data))
+
+    async def read_range(self, container: str, name: str, start: int, size: int, etag: str) -> bytes:
+        """See `Blobs`."""
+        self._pass()
+        data, _ = self.blobs.get((container, name), (None, ""))
+        if data is None or _etag(data) != etag:
+            raise BlobChanged(f"The blob {container}/{name} was changed while it was read.")
+        return data[start : start + size]
+
     async def page(self, container: str, prefix: str, after: str = "") -> BlobPage:
         """See `Blobs`."""
         self.counts["page"] += 1
@@ -59,7 +76,7 @@ class MemoryBlobs:
             raise ContainerMissing(f"There is no {container}.")
         ids = sorted(id_ for id_ in self.blobs if id_[0] == container and id_[1].startswith(prefix) and id_[1] >= after)
         blobs = [
-            BlobProperties(id_[1], len(self.blobs[id_][0]), self._written[id_], self.blobs[id_][1])
+            BlobProperties(id_[1], len(self.blobs[id_][0]), self._modified(*id_), self.blobs[id_][1])
             for id_ in ids[: self.page_size]
         ]
         return BlobPage(blobs, "".join(name for _, name in ids[self.page_size :][:1]))
@@ -80,9 +97,16 @@ class MemoryBlobs:
             raise StorageUnavailable(f"The blob {name} is locked.")
         self.blobs.pop((container, name), None)
 
+    def _modified(self, container: str, name: str) -> datetime:
+        return self._written.setdefault((container, name), now())
+
     def _pass(self) -> None:
         if self.down:
             raise StorageUnavailable("The container is down.")
+
+
+def _etag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 async def _chunks(data: bytes) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import StorageUnavailable
 from shared.storage import sdk_blobs
-from shared.storage.base import BlobProperties, Blobs, BlobTooLarge, ContainerMissing
+from shared.storage.base import BlobChanged, BlobProperties, Blobs, BlobTooLarge, ContainerMissing
 from shared.storage.blobs import AzureBlobs
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.faulty_tables import account_of
@@ -67,6 +67,27 @@ async def test_a_blob_that_is_written_once_stays(blobs: Blobs, container: str, p
     if isinstance(blobs, AzureBlobs):
         with pytest.raises(StorageUnavailable, match="container never-made: write: 404 ContainerNotFound"):
             await blobs.write_once("never-made", name, b"x", "text/plain")
+
+
+async def test_a_range_is_of_one_version(blobs: Blobs, container: str, partition: str) -> None:
+    """A range is read of the version whose properties were read; one that was replaced or deleted is an error."""
+    name = f"{partition}/a b/ä.wav"
+    assert await blobs.properties(container, name) is None
+    await blobs.write(container, name, bytes(range(100)), "audio/wav")
+
+    blob = await blobs.properties(container, name)
+
+    assert blob is not None
+    assert (name, 100, "audio/wav", True) == (blob.name, blob.size, blob.content_type, bool(blob.etag))
+    ranges = [(0, 100), (0, 1), (99, 1), (40, 20), (90, 30)]
+    read = [await blobs.read_range(container, name, start, size, blob.etag) for start, size in ranges]
+    assert [bytes(range(100))[start : start + size] for start, size in ranges] == read
+    await blobs.write(container, name, bytes(range(1, 101)), "audio/wav")
+    with pytest.raises(BlobChanged, match="was changed while it was read"):
+        await blobs.read_range(container, name, 0, 10, blob.etag)
+    await blobs.delete(container, name)
+    with pytest.raises(BlobChanged):
+        await blobs.read_range(container, name, 0, 10, blob.etag)
 
 
 async def test_a_blob_is_read_up_to_the_limit(blobs: Blobs, container: str, partition: str) -> None:

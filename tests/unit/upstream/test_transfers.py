@@ -8,6 +8,7 @@ import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
@@ -110,6 +111,59 @@ async def test_an_upload_is_sent_as_it_is():
     assert (b"ab" + b"c" * 200_000, "200002", KEY) == (body, headers["Content-Length"], headers["api-key"])
     assert (200, b'{"id": "file-1, ***"}', "req-1") == (response.status, response.body, response.request_id)
     assert (b"", 200) == (received[1][1], again.status)
+
+
+@dataclass(frozen=True)
+class ChunkedBody:
+    """A body in pieces, each after a wait."""
+
+    pieces: tuple[bytes, ...]
+    wait_s: float = 0
+
+    @property
+    def size(self) -> int:
+        """See Body."""
+        return sum(map(len, self.pieces))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See Body."""
+        for piece in self.pieces:
+            await asyncio.sleep(self.wait_s)
+            yield piece
+
+
+async def test_a_body_is_sent_in_pieces_as_often_as_its_request():
+    """A request with a body is sent whole each time, with its length and the client's guards."""
+    received = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        received.append((request.headers["content-length"], await request.read()))
+        return web.json_response({"key": KEY})
+
+    async with serve(answer) as url, open_client() as client:
+        request = UpstreamRequest("POST", f"{url}/v1/x", body=ChunkedBody((b"ab", b"c" * 70_000, b"d")))
+        responses = [await client.send(request, ACCESS, customer="contoso", timeout_s=5) for _ in range(2)]
+        refused = UpstreamRequest("POST", "http://192.168.0.1/v1/x", body=ChunkedBody((b"a",)))
+        with pytest.raises(ConnectionInvalid):
+            await client.send(refused, ACCESS, customer="contoso", timeout_s=5)
+
+    assert [("70003", b"ab" + b"c" * 70_000 + b"d")] * 2 == received
+    assert [b'{"key": "***"}'] * 2 == [response.body for response in responses]
+
+
+async def test_a_body_has_as_long_as_any_other_request():
+    """However steadily a body moves, its request ends in time; what was not sent whole is not billed."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.json_response({})
+
+    async with serve(answer) as url, open_client() as client:
+        request = UpstreamRequest("POST", f"{url}/v1/x", body=ChunkedBody((b"a",) * 100, wait_s=0.05))
+        with pytest.raises(UpstreamTimeout) as late:
+            await client.send(request, ACCESS, customer="contoso", timeout_s=0.3)
+
+    assert (False, True) == (late.value.facts.unanswered, late.value.facts.transient)
 
 
 async def test_a_large_upload_takes_little_memory():
