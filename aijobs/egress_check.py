@@ -111,7 +111,7 @@ def _is_open(suffix: str) -> bool:
     """Whether anybody can have a host that ends so."""
     if "." not in suffix or _REGISTRIES.fullmatch(suffix):
         return True
-    if suffix in DEFAULT_ALLOWED_SUFFIXES:  # under which anybody has a resource, on Microsoft's or OpenAI's servers
+    if suffix in DEFAULT_ALLOWED_SUFFIXES:  # under which anybody has a resource, on the providers' servers
         return False
     return any(_is_end(suffix.split("."), domain.split(".")) for domain in _SHARED_DOMAINS)
 

@@ -52,7 +52,7 @@ def retirements() -> dict[tuple[str, str], Retirement]:
 def check_models(check: str, provider: str, models: Iterable[str]) -> list[Finding]:
     """Return a finding for each model, or deployment with the name of a model, that is retired or soon will be."""
     is_openai = provider == "openai"
-    publisher = "openai" if is_openai else "azure"
+    publisher = provider if provider in {"openai", "anthropic"} else "azure"  # the file has none of Anthropic's
     today = now().date()
     findings = []
     for name in models:

@@ -178,7 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--model", help="model or deployment of that endpoint")
     command.add_argument(
         "--provider",
-        choices=("azure_openai", "foundry", "openai"),
+        choices=("azure_openai", "foundry", "openai", "anthropic"),
         help="provider of that endpoint, if its host doesn't show it (a gateway, a server on this machine)",
     )
     command.add_argument(

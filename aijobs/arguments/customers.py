@@ -89,12 +89,14 @@ def add_customers(commands: Commands) -> None:
 
 
 def _add_connection_members(parser: Parser) -> None:
-    parser.add_argument("--endpoint", metavar="URL", help="endpoint as the portal shows it (optional for OpenAI)")
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="endpoint as the portal shows it (optional for OpenAI and Anthropic)"
+    )
     parser.add_argument(
         "--provider",
-        choices=("azure_openai", "foundry", "openai"),
+        choices=("azure_openai", "foundry", "openai", "anthropic"),
         metavar="NAME",
-        help="azure_openai, foundry or openai: needed only if the endpoint's host doesn't identify the provider",
+        help="azure_openai, foundry, openai or anthropic (Claude): needed only if the endpoint doesn't identify it",
     )
     parser.add_argument(
         "--auth",

@@ -1,5 +1,6 @@
 """
-One conversation, by the operation that the model takes: chat completions, or the completions of older models.
+One conversation, by the operation that the model takes: chat completions, or the completions of older models; for
+Claude, `claude`.
 
 A model's name doesn't say which (see capabilities): chat completions are called first, and the other operation if the
 provider answers that the model needs it. That is kept for a while. `chat.parse_chat` reads the responses of both.
@@ -49,6 +50,10 @@ async def complete_chat(
     can't become a prompt, and a strict job's never do: the refusal of chat completions stands. If a budget needs a
     limit of the answer and the parameters have none, it is sent.
     """
+    if ctx.connection.endpoint.provider == "anthropic":
+        from shared.actions.claude import complete_claude  # noqa: PLC0415  # few customers have Claude
+
+        return await complete_claude(ctx, messages, parameters, is_final)
     if ctx.output_limit is not None and answer_limit(parameters) is None:
         from shared.actions.output_limit import complete_limited  # noqa: PLC0415  # most customers have no budget
 
@@ -57,8 +62,7 @@ async def complete_chat(
     prompt = as_prompt(messages)
     if prompt is not None and not ctx.strict:
         bodies[COMPLETIONS] = {"prompt": prompt, **_for_completions(parameters)}
-    learned = ctx.capabilities.replacement_for(CHAT)
-    name = learned if learned in bodies else CHAT
+    name = learned if (learned := ctx.capabilities.replacement_for(CHAT)) in bodies else CHAT
     other = _OTHER[name]
 
     def wants_switch(error: RequestRejected) -> bool:

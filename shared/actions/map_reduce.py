@@ -56,8 +56,9 @@ _TOKENS_PER_WORD = 15
 _MIN_WORDS = 50
 _SYSTEM, _USER = "system message", "user message"
 # OpenAI and Azure: 400 `context_length_exceeded`, "This model's maximum context length is 8192 tokens. …".
-# Gateways and other models keep the message and drop the code.
-_TOO_LONG = re.compile(r"maximum context length|context window", re.IGNORECASE)
+# Gateways and other models keep the message and drop the code. Anthropic: "prompt is too long: 212345 tokens > 200000
+# maximum", "input length and `max_tokens` exceed context limit: …".
+_TOO_LONG = re.compile(r"maximum context length|context window|prompt is too long|exceed context limit", re.IGNORECASE)
 
 
 def is_too_long(error: JobError) -> bool:

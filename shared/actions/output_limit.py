@@ -20,8 +20,9 @@ _OPERATION = "max_tokens"
 _STATUSES = frozenset({400, 422})
 # OpenAI: "max_tokens is too large: 16384. This model supports at most 4096 completion tokens, whereas you provided
 # 16384." Others: "max_tokens must be less than or equal to 8192"; "maximum allowed number of output tokens is 4096".
+# Anthropic: "max_tokens: 16384 > 8192, which is the maximum allowed number of output tokens for claude-3-5-haiku".
 _LOWER = re.compile(
-    r"tokens?\b.{0,120}?(?:at most|less than or equal to|cannot exceed|maximum(?: \w+){0,6}? is|<=) ?([0-9]{2,6})",
+    r"tokens?\b.{0,120}?(?:at most|less than or equal to|cannot exceed|maximum(?: \w+){0,6}? is|<=|>) ?([0-9]{2,6})",
     re.IGNORECASE | re.DOTALL,
 )
 

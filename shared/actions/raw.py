@@ -42,13 +42,13 @@ class RawAnswer:
 
 _SHOWN_HEADERS = {
     *("content-type", "location", "operation-location", "retry-after", "retry-after-ms", "x-ms-retry-after-ms"),
-    *("x-request-id", "apim-request-id", "x-ms-request-id"),
+    *("x-request-id", "apim-request-id", "x-ms-request-id", "request-id"),
 }
-_SHOWN_HEADER_PREFIX = "x-ratelimit-"
+_SHOWN_HEADER_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 _STREAMED_OPERATIONS = {"chat/completions", "completions"}
 _METERED_OPERATIONS = {
     *_STREAMED_OPERATIONS,
-    *("embeddings", "images/generations", "images/edits", "audio/transcriptions"),
+    *("embeddings", "images/generations", "images/edits", "audio/transcriptions", "messages"),
 }
 """Operations that store nothing at the provider, and whose responses report what they consumed."""
 _METERED_FORMATS = {"", "json", "verbose_json"}
@@ -86,7 +86,7 @@ async def run(request: RawRequest, ctx: Context) -> Completed:
             method=request.method,
             url=raw_url(request, connection.endpoint, model),
             content=request.content,
-            headers={**request.headers, **connection.headers()},
+            headers={**connection.headers(), **request.headers},  # none of them is one that the connection alone sets
             form=request.form,
             files={
                 name: [FilePart(file.filename, file.content, file.content_type) for file in files]
@@ -218,7 +218,7 @@ def read_answer(response: Response, response_type: str | None) -> RawAnswer:
         "headers": {
             name: text
             for name, text in response.headers.items()
-            if name in _SHOWN_HEADERS or name.startswith(_SHOWN_HEADER_PREFIX)
+            if name in _SHOWN_HEADERS or name.startswith(_SHOWN_HEADER_PREFIXES)
         },
         "content_type": read.media_type,
         **(condensed(read.output) if response.is_large else read.output),

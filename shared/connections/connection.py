@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.connections.endpoint import Endpoint
+from shared.connections.endpoint_shapes import CLAUDE
 from shared.contract.job import Options
 from shared.contract.result import ConnectionLabel
 from shared.errors import InvalidJob
@@ -14,6 +15,9 @@ from shared.upstream.messages import Access, ApiKey
 
 MAX_STATIC_TIMEOUT_S = 240
 MAX_STATIC_RETRIES = 5
+CLAUDE_VERSION = "2023-06-01"
+"""Of Anthropic's API. The next one has no `temperature`, `top_p` and `top_k` any more."""
+_CLAUDE_ACTIONS = ("chat", "multi_chat", "summarize", "raw")
 DEFAULT_CONCURRENCY = 16
 """Calls at the same time, if the connection does not set `max_concurrency`."""
 
@@ -80,8 +84,16 @@ class Connection:
                 "connection, which is for no other."
             )
 
-    def check_options(self, options: Options) -> None:
-        """Raise InvalidJob if a job with these options may not use the connection: the operator pays for each try."""
+    def check_job(self, action: str, options: Options) -> None:
+        """
+        Raise InvalidJob if a job with these options may not use the connection: its provider has no such operation or
+        tier, or the operator pays for each try.
+        """
+        if self.endpoint.provider == CLAUDE and action not in _CLAUDE_ACTIONS:
+            raise InvalidJob(
+                f"`action` can't be {action} on the connection {self.name}, which leads to Claude: it has "
+                f"{', '.join(_CLAUDE_ACTIONS)}."
+            )
         if options.processing == "flex" and self.endpoint.provider != "openai":
             raise InvalidJob(
                 f"`options.processing` can't be flex: only OpenAI has that tier, and the provider of the connection "
@@ -101,5 +113,7 @@ class Connection:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of its requests, without authentication."""
+        if self.endpoint.provider == CLAUDE:
+            return {"anthropic-version": CLAUDE_VERSION}
         named = {"OpenAI-Organization": self.organization, "OpenAI-Project": self.project}
         return {header: value for header, value in named.items() if value}

@@ -4,11 +4,20 @@ Parses a connection's `endpoint`: provider, base URL, API version, key header, E
 Error messages quote nothing of it, because a key may have been pasted anywhere, even into the host.
 """
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import unquote
 
+from shared.connections.endpoint_shapes import (
+    ANTHROPIC_HOST,
+    CLAUDE,
+    CLAUDE_STYLE,
+    GATEWAYS,
+    OPENAI_HOST,
+    PROVIDER_HOSTS,
+    RESOURCE_HOSTS,
+    Family,
+)
 from shared.connections.endpoint_url import (
     DEFAULT_PORTS,
     encode_segment,
@@ -21,10 +30,10 @@ from shared.connections.endpoint_url import (
 )
 from shared.errors import ConnectionInvalid
 
-PROVIDERS = ("azure_openai", "foundry", "openai")
+PROVIDERS = ("azure_openai", "foundry", "openai", CLAUDE)
 
-OPENAI_HOST = "api.openai.com"
-_OPENAI_BASE = f"https://{OPENAI_HOST}/v1"
+_BASES = {"openai": f"https://{OPENAI_HOST}/v1", CLAUDE: f"https://{ANTHROPIC_HOST}/v1"}
+"""Where a provider's own keys lead if the connection names no endpoint."""
 # The last GA version with a date, and the only version that the Foundry inference route published.
 _DEFAULT_VERSIONS = {"deployments": "2024-10-21", "models": "2024-05-01-preview"}
 
@@ -48,78 +57,17 @@ _DEPLOYMENT_OPERATIONS = frozenset(
     }
 )
 
-_NAMES = (
-    r"(?:chat/)?completions|embeddings|responses|moderations|files|batches|info"
-    r"|images/(?:generations|edits|variations|embeddings)|audio/(?:speech|transcriptions|translations)"
-)
-_OPERATION = rf"(?:/(?:{_NAMES}))?"
-_OR_LIST = rf"(?:/(?:{_NAMES}|models))?"  # after /v1 or /openai, `models` is an operation, not the inference route
-_PREFIX = r"(?P<base>(?P<prefix>(?:/[^/]+)*?)"
-
-
-def _path_pattern(text: str, operation: str = _OR_LIST) -> re.Pattern[str]:
-    return re.compile(_PREFIX + text + operation, re.IGNORECASE)
-
-
-_V1 = ("v1", _path_pattern(r"(?:/api/projects/[^/]+)?/openai/v1)"), "")
-_PROJECT = ("v1", _path_pattern(r"/api/projects/[^/]+)(?:/openai)?", _OPERATION), "/openai/v1")
-_DEPLOYMENTS = ("deployments", _path_pattern(r"/openai)(?:/deployments(?:/(?P<name>[^/]+))?)?"), "")
-_MODELS = ("models", _path_pattern(r"/models)", _OPERATION), "")
-_PLAIN_V1 = ("v1", _path_pattern(r"/v1)"), "")
-_NO_API_PATH = _path_pattern(")", _OPERATION)
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """Hosts that serve the same APIs."""
-
-    providers: tuple[str, ...]  # the first is the default if the connection names none
-    shapes: tuple[tuple[str, re.Pattern[str], str], ...]  # style, pattern of the path, suffix; the first match counts
-    root: tuple[str, str]  # style and suffix if the path names no API
-    key_header: str = "api-key"
-    entra: bool = True
-
-
-_AZURE_SHAPES = (_V1, _PROJECT, _DEPLOYMENTS)
-_OPENAI = _Family(("openai",), (_PLAIN_V1,), ("v1", "/v1"), key_header="authorization", entra=False)
-_AZURE_OPENAI = _Family(("azure_openai", "foundry"), _AZURE_SHAPES, ("deployments", "/openai"))
-_FOUNDRY = _Family(("foundry", "azure_openai"), (*_AZURE_SHAPES, _MODELS), ("v1", "/openai/v1"))
-# A region's shared host can't take Entra tokens: they need the resource's own subdomain.
-_REGIONAL = _Family(("azure_openai",), _AZURE_SHAPES, ("deployments", "/openai"), entra=False)
-_SERVERLESS = _Family(("foundry",), (_PLAIN_V1,), ("models", ""), key_header="authorization")
-_GATEWAY_SHAPES = (*_AZURE_SHAPES, _MODELS, _PLAIN_V1)
-_GATEWAYS = {
-    "azure_openai": _Family(("azure_openai",), _GATEWAY_SHAPES, _AZURE_OPENAI.root),
-    "foundry": _Family(("foundry",), _GATEWAY_SHAPES, _FOUNDRY.root),
-    "openai": _OPENAI,
-}
-
-_RESOURCE_HOSTS = {
-    None: "openai.azure.com",
-    "azure_openai": "openai.azure.com",
-    "foundry": "services.ai.azure.com",
-}
-"""Where a resource is that the endpoint only names, by provider."""
-
-_PROVIDER_HOSTS = (
-    {f"openai.azure.{cloud}": _AZURE_OPENAI for cloud in ("com", "us", "cn")}
-    | {f"cognitiveservices.azure.{cloud}": _AZURE_OPENAI for cloud in ("com", "us", "cn")}
-    | {f"services.ai.azure.{cloud}": _FOUNDRY for cloud in ("com", "us", "cn")}
-    | {"api.cognitive.microsoft.com": _REGIONAL, "models.ai.azure.com": _SERVERLESS}
-    | {OPENAI_HOST: _OPENAI}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a connection's requests go, and what the API there requires."""
 
-    provider: str  # "azure_openai", "foundry" or "openai"
-    style: str  # "v1", "deployments" or "models"; OpenAI's own is "v1"
+    provider: str  # one of PROVIDERS
+    style: str  # "v1", "deployments" or "models"; OpenAI's own is "v1", Claude's "messages"
     base: str  # URLs of operations begin with it; no trailing slash
     deployment: str | None  # the one in the pasted URL
     api_version: str | None
-    key_header: str  # "api-key", or "authorization", whose value is then "Bearer KEY"
+    key_header: str  # "api-key", "x-api-key", or "authorization", whose value is then "Bearer KEY"
     scope: str | None  # the usual one of an Entra token; None if the API takes no tokens
     host: str  # lower case, no port, no brackets
     is_version_explicit: bool = field(default=False, compare=False)  # the connection names the API version
@@ -149,6 +97,13 @@ class Endpoint:
         """Return whether the URL of an operation contains the deployment."""
         return self.style == "deployments" and operation in _DEPLOYMENT_OPERATIONS
 
+    @property
+    def has_model_list(self) -> bool:
+        """Whether `models` lists models. Claude in Foundry has no such list, nor has Foundry's inference route."""
+        return self.style != "models" and not (
+            self.style == CLAUDE_STYLE and self.base.lower().endswith("/anthropic/v1")
+        )
+
     def model_in_body(self, model: str) -> str:
         """
         Return the value of `model` in a request body.
@@ -164,28 +119,32 @@ def parse_endpoint(
     *,
     provider: str | None = None,
     api_version: str | None = None,
-    api_key_prefix_is_openai: bool = False,
+    key_provider: str | None = None,
 ) -> Endpoint:
     """
     Parse a connection's `endpoint`. Raises ConnectionInvalid.
 
     `provider` and `api_version` are the connection's own members, and take precedence over the text.
-    `api_key_prefix_is_openai`: its key begins with `sk-`, so the text may be empty. Whether the app may send requests
+    `key_provider`: whose keys begin as its key does, so that the text may be empty. Whether the app may send requests
     to the host is not checked here; see `check_allowed`.
     """
     if provider is not None and provider not in PROVIDERS:
         raise ConnectionInvalid(f"The `provider` must be one of {', '.join(PROVIDERS)}.")
     pasted = unwrap(text or "")
-    if not pasted and (provider == "openai" or (provider is None and api_key_prefix_is_openai)):
-        pasted = _OPENAI_BASE
-    if provider in _RESOURCE_HOSTS and is_resource_name(pasted):
+    if not pasted and (provider == "openai" or provider in (None, key_provider)):
+        pasted = _BASES.get(provider or key_provider or "", "")
+    if provider in RESOURCE_HOSTS and is_resource_name(pasted):
         # With a version of the API, its older style is meant.
-        pasted = f"https://{pasted}.{_RESOURCE_HOSTS[provider]}{'' if api_version else '/openai/v1'}"
+        api = "/anthropic/v1" if provider == CLAUDE else "" if api_version else "/openai/v1"
+        pasted = f"https://{pasted}.{RESOURCE_HOSTS[provider]}{api}"
     scheme, authority, path, query = split_url(pasted)
     host, port = parse_authority(authority)
-    suffix, family = _family(host, provider)
-    style, base_path, deployment = _style(normalize_path(path), family, is_provider_host=suffix is not None)
+    path = normalize_path(path)
+    suffix, family = _family(host, provider, path)
+    style, base_path, deployment = _style(path, family, is_provider_host=suffix is not None)
     version = parse_api_version(query, api_version)
+    if style == CLAUDE_STYLE:
+        version = None  # it is in a header
     authority = f"[{host}]" if ":" in host else host
     if port not in (None, DEFAULT_PORTS[scheme]):
         authority += f":{port}"
@@ -202,16 +161,18 @@ def parse_endpoint(
     )
 
 
-def _family(host: str, provider: str | None) -> tuple[str | None, _Family]:
-    suffix = next((suffix for suffix in _PROVIDER_HOSTS if f".{host}".endswith(f".{suffix}")), None)
+def _family(host: str, provider: str | None, path: str) -> tuple[str | None, Family]:
+    suffix = next((suffix for suffix in PROVIDER_HOSTS if f".{host}".endswith(f".{suffix}")), None)
     if suffix is None:
         if provider is None:
             raise ConnectionInvalid(
-                "The `endpoint` has a host that is neither Azure's nor OpenAI's, so the connection's `provider` must "
-                f"name the API that the host serves: {', '.join(PROVIDERS)}."
+                "The `endpoint` has a host that is not Azure's, OpenAI's or Anthropic's, so the connection's "
+                f"`provider` must name the API that the host serves: {', '.join(PROVIDERS)}."
             )
-        return None, _GATEWAYS[provider]
-    family = _PROVIDER_HOSTS[suffix]
+        return None, GATEWAYS[provider]
+    family = PROVIDER_HOSTS[suffix]
+    is_claude = provider == CLAUDE or (provider is None and path.lower().startswith("/anthropic"))
+    family = family.claude if family.claude and is_claude else family
     if provider is not None and provider not in family.providers:
         raise ConnectionInvalid(
             f"The `provider` is {provider}, but the `endpoint` has a host of {family.providers[0]}: correct one of the "
@@ -220,7 +181,7 @@ def _family(host: str, provider: str | None) -> tuple[str | None, _Family]:
     return suffix, family
 
 
-def _style(path: str, family: _Family, *, is_provider_host: bool) -> tuple[str, str, str | None]:
+def _style(path: str, family: Family, *, is_provider_host: bool) -> tuple[str, str, str | None]:
     """Return style, base path and deployment. Only at a gateway may the path of the API have a prefix."""
     for style, pattern, suffix in family.shapes:
         match = pattern.fullmatch(path)
@@ -231,12 +192,16 @@ def _style(path: str, family: _Family, *, is_provider_host: bool) -> tuple[str, 
         raise ConnectionInvalid(
             "The `endpoint` has a path of Azure OpenAI, so `provider` must be azure_openai, not openai."
         )
-    match = _NO_API_PATH.fullmatch(path)
+    match = family.no_api.fullmatch(path)
     base = match["base"] if match else path
+    if is_provider_host and family.claude and base.lower().startswith("/anthropic"):
+        raise ConnectionInvalid(
+            f"The `endpoint` has a path of Claude's API, so `provider` must be {CLAUDE}, or be left out."
+        )
     if is_provider_host and base:
         raise ConnectionInvalid(
             "The `endpoint` has a path that its host does not serve: leave the path out, or paste the URL as the "
-            "portal shows it, such as https://RESOURCE.openai.azure.com/openai/v1."
+            f"portal shows it, such as {family.example}."
         )
     style, suffix = family.root
     return style, base + suffix, None
@@ -246,5 +211,5 @@ def _scope(style: str, suffix: str | None) -> str:
     # A project takes only the audience ai.azure.com; Azure Government has its own (Microsoft's page on Foundry there).
     # A gateway, whatever its domain, is assumed to be in front of the public cloud.
     cloud = suffix.rpartition(".")[2] if suffix else "com"
-    audience = "ai" if style == "v1" else "cognitiveservices"
+    audience = "ai" if style in ("v1", CLAUDE_STYLE) else "cognitiveservices"
     return f"https://{audience}.azure.{cloud}/.default"

@@ -20,6 +20,7 @@ from shared.billing.usage import UNANSWERED, Call, call_of_answer
 from shared.billing.usage_records import RecordLabels, call_suffix, marker_row, placeholder_suffix, usage_rows
 from shared.clock import now
 from shared.connections.connection import Connection
+from shared.connections.endpoint_shapes import CLAUDE
 from shared.contract.decoding import json_object
 from shared.contract.documents import ConnectionTest
 from shared.errors import (
@@ -39,6 +40,7 @@ from shared.upstream.messages import Response, UpstreamRequest
 PROBE_TIMEOUT_S = 15.0
 """Seconds that a test may take."""
 CHAT = "chat/completions"
+_MESSAGES = "messages"
 _MODELS = "models"
 _INVALID_REQUEST = frozenset({400, 422})
 
@@ -60,7 +62,7 @@ class ConnectionProbe:
         recorded.
         """
         model = connection.model_for(requested_model, needed=False) or connection.default_model or ""
-        if not model and connection.endpoint.style == "models":  # this style has no list of models
+        if not model and not connection.endpoint.has_model_list:
             connection.model_for(requested_model)
         began = time.monotonic()
         try:
@@ -89,7 +91,8 @@ class ConnectionProbe:
             raise _unexpected(response, "a list of models")
 
     async def _chat(self, connection: Connection, model: str, deadline: float) -> None:
-        key = (*connection.identity, model, CHAT)
+        operation, answer = (_MESSAGES, "content") if connection.endpoint.provider == CLAUDE else (CHAT, "choices")
+        key = (*connection.identity, model, operation)
         body: dict[str, Any] = {
             "model": connection.endpoint.model_in_body(model),
             "messages": [{"role": "user", "content": "ping"}],
@@ -101,20 +104,21 @@ class ConnectionProbe:
         await record.add_unanswered()
         try:
             try:
-                response = await self._send(connection, _request(connection, model, body), deadline)
+                response = await self._send(connection, _request(connection, model, operation, body), deadline)
             except RequestRejected as error:
                 learned = read_adaptation(error, body, droppable=frozenset())
                 if learned is None:
                     raise
                 self.capabilities.learn(learned, *key)
-                response = await self._send(connection, _request(connection, model, learned.apply(body)), deadline)
+                request = _request(connection, model, operation, learned.apply(body))
+                response = await self._send(connection, request, deadline)
         except (UpstreamError, ConnectionFault) as error:
             if not (isinstance(error, UpstreamError) and error.facts.unanswered):
                 await record.add_refused()
             raise
         response_body = _body(response)
         await record.add_answered(call_of_answer(response_body, response.request_id))
-        if not isinstance(response_body.get("choices"), list):
+        if not isinstance(response_body.get(answer), list):
             raise _unexpected(response, "a chat completion")
 
     async def _send(self, connection: Connection, request: UpstreamRequest, deadline: float) -> Response:
@@ -184,10 +188,10 @@ class _Record:
         return row
 
 
-def _request(connection: Connection, model: str, body: dict[str, Any]) -> UpstreamRequest:
+def _request(connection: Connection, model: str, operation: str, body: dict[str, Any]) -> UpstreamRequest:
     return UpstreamRequest(
         "POST",
-        connection.endpoint.url(CHAT, model),
+        connection.endpoint.url(operation, model),
         msgspec.json.encode(body),
         {"content-type": "application/json", **connection.headers()},
     )

@@ -14,7 +14,8 @@ from typing import Literal
 
 from shared.clock import now
 from shared.connections.connection import Connection
-from shared.connections.endpoint import OPENAI_HOST, Endpoint, parse_endpoint
+from shared.connections.endpoint import Endpoint, parse_endpoint
+from shared.connections.endpoint_shapes import CLAUDE, CLAUDE_STYLE, OPENAI_HOST
 from shared.connections.entra_binding import check_bound
 from shared.connections.secret_cache import Entry, SecretCache
 from shared.connections.store import CredentialStore, StoredCredential
@@ -163,7 +164,7 @@ class Connections:
             record.endpoint,
             provider=record.provider,
             api_version=record.api_version,
-            api_key_prefix_is_openai=key.startswith("sk-"),
+            key_provider=CLAUDE if key.startswith("sk-ant-") else "openai" if key.startswith("sk-") else None,
         )
         suffixes = self._settings.allowed_endpoint_suffixes or DEFAULT_ALLOWED_SUFFIXES
         check_allowed(endpoint.base, suffixes=suffixes, allow_local=self._settings.allow_local_endpoints)
@@ -202,6 +203,11 @@ def _check_useless_members(record: ConnectionRecord, endpoint: Endpoint) -> None
     if record.api_version and endpoint.host == OPENAI_HOST:
         raise ConnectionInvalid(
             "The connection's `api_version` is Azure's, but its `endpoint` is OpenAI's: leave it out."
+        )
+    if record.api_version and endpoint.style == CLAUDE_STYLE:
+        raise ConnectionInvalid(
+            "The connection's `api_version` is Azure's, but its `endpoint` is Claude's, whose version the app sends "
+            "itself: leave it out."
         )
     if endpoint.provider == "openai":
         return

@@ -16,7 +16,7 @@ from shared.contract.usage import DeploymentScope
 from shared.errors import ConnectionInvalid, InvalidJob
 from shared.secret import is_reference
 
-Provider = Literal["azure_openai", "foundry", "openai"]
+Provider = Literal["azure_openai", "foundry", "openai", "anthropic"]
 Auth = Literal["api_key", "entra"]
 # White space and quotes around a value are often pasted along, and removed after decoding.
 ApiKey = Annotated[

@@ -42,8 +42,8 @@ from shared.upstream.error_mapping import map_error
 from shared.upstream.messages import Operation, Response
 from shared.upstream.retry import RetryState
 
-BATCHED = frozenset({"chat/completions", "completions", "embeddings"})
-"""The operations that providers run in batches."""
+BATCHED = frozenset({"chat/completions", "completions", "embeddings", "messages"})
+"""The operations that providers run in batches, whether or not the app has them run there (see `eligibility`)."""
 MIN_LEFT_S = 1800.0
 """Before its deadline, a job asks for no further lines: a batch would hardly end in time."""
 MIN_BATCH_S = 900.0

@@ -120,7 +120,7 @@ class Executor:
             if record.state == "suspended" and not attempt.lease.lines:  # what is at the provider is still read
                 raise CustomerSuspended(f"Customer {job.customer} is suspended, so its jobs are not run.")
             connection = attempt.connection or await self.services.connections.resolve(job.customer, job.connection)
-        connection.check_options(job.options)
+        connection.check_job(job.action, job.options)
         if attempt.connection is not connection:
             attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if job.output.blob or work.action.keeps_blobs(work.request):

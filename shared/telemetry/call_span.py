@@ -26,13 +26,19 @@ _OPERATIONS = {
     "chat/completions": "chat",
     "completions": "text_completion",
     "responses": "chat",
+    "messages": "chat",
     "embeddings": "embeddings",
     "images/generations": "generate_content",
     "images/edits": "generate_content",
 }
 """The operation by the end of the URL's path."""
-_PROVIDERS = {"azure_openai": "azure.ai.openai", "foundry": "azure.ai.inference", "openai": "openai"}
-_SYSTEMS = {"azure_openai": "az.ai.openai", "foundry": "az.ai.inference", "openai": "openai"}
+_PROVIDERS = {
+    "azure_openai": "azure.ai.openai",
+    "foundry": "azure.ai.inference",
+    "openai": "openai",
+    "anthropic": "anthropic",
+}
+_SYSTEMS = _PROVIDERS | {"azure_openai": "az.ai.openai", "foundry": "az.ai.inference"}
 """Values of the older attribute, by which Application Insights recognizes a call of a model."""
 _PORTS = {"https": 443, "http": 80}
 _MAX_REASONS = 16
@@ -55,6 +61,9 @@ class _Response(Struct):
     model: str | None = None
     usage: Any = None
     choices: list[_Choice] = []
+    content: Any = None
+    """Claude's answer: it has one, and no choices."""
+    stop_reason: str | None = None
 
 
 class CallSpan(CallObserver):
@@ -104,7 +113,8 @@ class CallSpan(CallObserver):
         self._attributes |= attributes
         if response.id and _is_id(response.id):
             attributes["gen_ai.response.id"] = response.id
-        reasons = [choice.finish_reason for choice in response.choices[:_MAX_REASONS] if choice.finish_reason]
+        ends = [response.stop_reason, *(choice.finish_reason for choice in response.choices[:_MAX_REASONS])]
+        reasons = list(filter(None, ends))
         if reasons:
             attributes["gen_ai.response.finish_reasons"] = [each if _is_word(each) else OTHER for each in reasons]
         if (usage := read_usage(response.usage)) is not None:
@@ -165,12 +175,17 @@ def _content(body: bytes, response: _Response) -> Attributes:
     messages = request.get("messages")
     if not isinstance(messages, list):
         messages = [{"role": "user", "content": request.get("prompt", request.get("input"))}]
+    if request.get("system"):
+        messages = [{"role": "system", "content": request["system"]}, *messages]
     prompts = [_message(message) for message in messages if isinstance(message, dict)]
     answers = [
         _message(choice.message if isinstance(choice.message, dict) else {"content": choice.text})
         | {"role": "assistant", "finish_reason": choice.finish_reason}
         for choice in response.choices
     ]
+    if isinstance(response.content, list):
+        answer = {"role": "assistant", "content": response.content}
+        answers = [_message(answer) | {"finish_reason": response.stop_reason}]
     content = {"gen_ai.input.messages": prompts, "gen_ai.output.messages": answers}
     return {name: msgspec.json.encode(value).decode() for name, value in content.items() if value}
 

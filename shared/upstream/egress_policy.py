@@ -25,12 +25,15 @@ DEFAULT_ALLOWED_SUFFIXES: tuple[str, ...] = (
     "api.cognitive.microsoft.com",
     "models.ai.azure.com",
     "api.openai.com",
+    "api.anthropic.com",
 )
 
 # Where the app's own Entra token may go: Microsoft's servers, whoever the resource there belongs to. A test compares
 # this with the hosts that `connections.endpoint` recognizes.
 ENTRA_SUFFIXES: tuple[str, ...] = tuple(
-    suffix for suffix in DEFAULT_ALLOWED_SUFFIXES if suffix not in ("api.cognitive.microsoft.com", "api.openai.com")
+    suffix
+    for suffix in DEFAULT_ALLOWED_SUFFIXES
+    if suffix not in ("api.cognitive.microsoft.com", "api.openai.com", "api.anthropic.com")
 )
 
 # The scopes that the app may request an Entra token for. The token is the app's own, and valid at every resource of

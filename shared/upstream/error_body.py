@@ -74,7 +74,8 @@ def refusal_of(value: Any) -> Refusal:
         return Refusal(value[:_MAX_MESSAGE])
     error = _innermost(value)
     inner = _object(error.get("innererror") or error.get("inner_error"))
-    values = (*(error.get(name) for name in _CODES), inner.get("code"))
+    details = _object(error.get("details"))  # Anthropic's
+    values = (*(error.get(name) for name in _CODES), inner.get("code"), details.get("error_code"))
     codes = frozenset(str(value).lower() for value in values if value and isinstance(value, str | int))
     return Refusal(_message(error)[:_MAX_MESSAGE], codes, _detail(error, inner))
 

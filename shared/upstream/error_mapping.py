@@ -37,9 +37,13 @@ _FILTERED = {
     "invalid_prompt",  # OpenAI's reasoning models: "your prompt was flagged as potentially violating our usage policy"
 }
 _NO_MODEL = {"deploymentnotfound", "model_not_found", "modelnotfound", "unknown_model", "no_model_name"}
-_NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_BLOCKED = {"account_deactivated", "accountblocked", "resourceblocked"}
-_UNSUPPORTED_REGION = "unsupported_country_region_territory"
+_NO_QUOTA = {
+    *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"),
+    *("billing_error", "contract_spend_limit_reached", "enforced_spend_limit_reached"),  # Anthropic's, as the next
+    *("linked_organization_spend_limit_reached", "linked_organization_billing_unavailable"),
+}
+_BLOCKED = {"account_deactivated", "accountblocked", "resourceblocked", "organization_on_hold"}
+_UNSUPPORTED_REGION = {"unsupported_country_region_territory", "region_not_supported"}
 _NO_PERMISSION = {"permissiondenied", "permission_denied", "permission_error", "insufficient_permissions"}
 _RATE_LIMIT = {"rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "too_many_requests"}
 _WRONG_REQUEST = ("invalid", "unsupported", "bad")
@@ -89,6 +93,27 @@ _Kind = tuple[type[UpstreamError], str]
 """The error's class, and how its message begins."""
 
 
+# Anthropic's types are those of a status, so that only its sentence says these: 404 "model: claude-x", 400 or 403
+# "Your credit balance is too low …", "You have reached your specified API usage limits. …", "This organization has been
+# disabled.", "Output blocked by content filtering policy".
+_CLAUDE_TYPES = {"invalid_request_error", "not_found_error", "permission_error"}
+_CLAUDE: tuple[tuple[re.Pattern[str], _Kind], ...] = (
+    (re.compile(r"^model: "), (ModelNotFound, "The endpoint has no such model or deployment")),
+    (
+        re.compile(r"credit balance is too low|reached your specified .{0,20}usage limits"),
+        (QuotaExhausted, "The customer's account has no quota or credit left"),
+    ),
+    (
+        re.compile(r"organization has been disabled"),
+        (AccountBlocked, "The customer's account or resource is blocked by the provider"),
+    ),
+    (
+        re.compile(r"blocked by content filtering policy"),
+        (ContentFiltered, "The provider's content policy stopped the answer"),
+    ),
+)
+
+
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
     """Return the error for a response other than 2xx. Header names are in lower case."""
     refusal, wait_s = read_refusal(body), read_retry_after(headers)
@@ -130,6 +155,7 @@ def map_answered_error(status: int, request_id: str | None, refusal: Refusal) ->
 def read_request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of the request, which its support asks for."""
     text = headers.get("x-request-id") or headers.get("apim-request-id") or headers.get("x-ms-request-id")
+    text = text or headers.get("request-id")  # Anthropic's
     return text and text[:_MAX_REQUEST_ID]
 
 
@@ -145,8 +171,10 @@ def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Ki
         return ModelNotFound, "The endpoint has no such model or deployment"
     if codes & _NO_QUOTA or status == 402:  # noqa: PLR2004
         return QuotaExhausted, "The customer's account has no quota or credit left"
-    if _UNSUPPORTED_REGION in codes:
+    if codes & _UNSUPPORTED_REGION:
         return NetworkRefused, f"The provider does not serve the country or region that this app calls from ({status})"
+    if codes & _CLAUDE_TYPES and (kind := _classify_claude(message)) is not None:
+        return kind
     if status == 403:  # noqa: PLR2004
         return _classify_forbidden(refusal, names_wait=names_wait)
     if status == 429:  # noqa: PLR2004
@@ -158,6 +186,13 @@ def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Ki
     if 300 <= status < 400:  # noqa: PLR2004
         return RequestRejected, f"The endpoint answered with a redirect ({status}); redirects are not followed"
     return RequestRejected, f"The endpoint refused the request ({status})"
+
+
+def _classify_claude(message: str) -> _Kind | None:
+    for pattern, kind in _CLAUDE:
+        if pattern.search(message):
+            return kind
+    return None
 
 
 def _classify_unauthorized(refusal: Refusal) -> _Kind:

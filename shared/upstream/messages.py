@@ -16,7 +16,7 @@ from shared.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key and the header that carries it: `api-key`, or `authorization` (as a bearer token)."""
+    """A key and the header that carries it: `api-key`, `x-api-key`, or `authorization` (as a bearer token)."""
 
     header: str
     key: Secret

@@ -29,7 +29,7 @@ _HEADERS = {
     "connection": "keep-alive",
     "user-agent": "customer-ai-jobs",
 }
-_CREDENTIAL_HEADERS = ("api-key", "authorization")
+_CREDENTIAL_HEADERS = ("api-key", "x-api-key", "authorization")
 """A request's own, in whatever case, are not sent."""
 _BODILESS = frozenset({"GET", "DELETE"})
 

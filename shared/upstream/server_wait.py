@@ -11,6 +11,8 @@ _EPOCH_S = 1e9
 """A number of seconds from here on is a point in time."""
 _RESET = "x-ratelimit-reset-"
 _REMAINING = "x-ratelimit-remaining-"
+# Anthropic: `anthropic-ratelimit-input-tokens-reset: 2026-11-30T12:00:30Z`, and the same with `-remaining`.
+_CLAUDE_RESET = re.compile(r"(anthropic-.+)-reset")
 _GO_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|us|µs|μs|ns)")
 _GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+")
@@ -42,15 +44,20 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
 
 def read_rate_limit_reset(headers: Mapping[str, str]) -> float | None:
     """
-    Return the seconds until the limit that was reached is lifted, by `x-ratelimit-reset-*`, or None.
+    Return the seconds until the limit that was reached is lifted, by `x-ratelimit-reset-*` or Anthropic's, or None.
 
     The limit that was reached is one with nothing remaining; if the headers don't say which, the longest wait counts.
     """
     waits = {
-        name.removeprefix(_RESET): read_duration(text) for name, text in headers.items() if name.startswith(_RESET)
+        _REMAINING + name.removeprefix(_RESET): read_duration(text)
+        for name, text in headers.items()
+        if name.startswith(_RESET)
     }
-    readable = {limit: wait_s for limit, wait_s in waits.items() if wait_s is not None}
-    reached = [wait_s for limit, wait_s in readable.items() if _number(headers.get(_REMAINING + limit)) == 0]
+    for name, text in headers.items():
+        if match := _CLAUDE_RESET.fullmatch(name):
+            waits[f"{match[1]}-remaining"] = _seconds_until(text)
+    readable = {remaining: wait_s for remaining, wait_s in waits.items() if wait_s is not None}
+    reached = [wait_s for remaining, wait_s in readable.items() if _number(headers.get(remaining)) == 0]
     return max(reached or readable.values(), default=None)
 
 
@@ -75,6 +82,14 @@ def read_duration(text: str) -> float | None:
         return None
     seconds = sum(float(number) * _GO_UNITS_S[unit] for number, unit in _GO_PART.findall(text))
     return seconds if seconds < _EPOCH_S else None
+
+
+def _seconds_until(text: str) -> float | None:
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if date.tzinfo is None else max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def _number(text: str | None) -> float | None:

@@ -73,7 +73,11 @@ class Endpoint:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Record the request and answer it for the account with its key; 401 if no account has that key."""
-        key = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        key = (
+            request.headers.get("api-key")
+            or request.headers.get("x-api-key")
+            or request.headers.get("authorization", "").removeprefix("Bearer ")
+        )
         account = self.accounts.get(key)
         if account is None:
             return web.json_response({"error": {"code": "401", "message": f"Wrong key {key}."}}, status=401)
@@ -120,6 +124,30 @@ def completion(
     return reply(body, headers={"x-request-id": "req-1"}, after_s=after_s)
 
 
+def claude_message(
+    *blocks: dict[str, Any], stop_reason: str = "end_turn", usage: dict[str, Any] | None = None, **more: Any
+) -> Answer:
+    """Return an answer with a message as Anthropic documents it; `more` are members of its JSON."""
+    body = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-5-20250929",
+        "content": list(blocks) or [{"type": "text", "text": "Hello."}],
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": usage or {"input_tokens": 11, "output_tokens": 7, "service_tier": "standard"},
+    } | more
+    return reply(body, headers={"request-id": "req_1"})
+
+
+def claude_error(status: int, kind: str, message: str = "No.", **headers: str) -> Answer:
+    """Return an answer with an error as Anthropic writes it; `retry_after="1"` becomes a header."""
+    body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_e"}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return reply(body, status=status, headers={"request-id": "req_e", **named})
+
+
 def after(work: Callable[[], Awaitable[Any]], answer: Answer | None = None) -> Answer:
     """Return an answer that is sent after `work` is done; by default a completion."""
 
@@ -158,6 +186,8 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
 
 def usual(path: str) -> Answer:
     """Return the answer of an endpoint in good order to an operation."""
+    if path.endswith("/messages"):
+        return claude_message()
     if path.endswith("/images/generations"):
         return images()
     return embeddings if path.endswith("/embeddings") else completion()

@@ -52,7 +52,7 @@ async def test_a_models_own_limit_is_learned():
     [
         (TOO_LARGE, 400),
         ("`max_tokens` must be less than or equal to `512`".replace("`", ""), 512),
-        ("max_tokens: 1000 > 256, which is the maximum allowed number of output tokens", None),
+        ("max_tokens: 1000 > 256, which is the maximum allowed number of output tokens", 256),
         ("This model's maximum context length is 900 tokens", None),
         ("max_tokens must be at most 4096", None),
         ("The prompt is invalid.", None),

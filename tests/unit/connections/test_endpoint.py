@@ -4,13 +4,15 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from shared.connections.endpoint import _PROVIDER_HOSTS, Endpoint, parse_endpoint
+from shared.connections.endpoint import Endpoint, parse_endpoint
+from shared.connections.endpoint_shapes import PROVIDER_HOSTS
 from shared.errors import ConnectionInvalid
 from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, ENTRA_SUFFIXES, check_allowed
 
 GA = "2024-10-21"
 MODELS = "2024-05-01-preview"
 CHAT = "/chat/completions"
+CLAUDE_CHAT = "/messages"
 V = "?api-version="
 
 # (pasted, provider argument) -> (provider, style, base, deployment, api version, key header, scope, chat URL)
@@ -30,8 +32,9 @@ def shape(
     header: str = "api-key",
 ) -> None:
     version = {"deployments": GA, "models": MODELS}.get(style)
+    operation = CLAUDE_CHAT if style == "messages" else CHAT
     middle = f"/deployments/{deployment or 'm'}" if style == "deployments" else ""
-    chat = f"{base}{middle}{CHAT}" + (f"{V}{version}" if version else "")
+    chat = f"{base}{middle}{operation}" + (f"{V}{version}" if version else "")
     SHAPES.append((pasted, own_provider, provider, style, base, deployment, version, header, scope, chat))
 
 
@@ -64,6 +67,23 @@ shape(f"{R}/v1", None, "foundry", "v1", f"{R}/v1", scope=AI, header="authorizati
 for R in ("https://api.openai.com", "https://eu.api.openai.com", "https://us.api.openai.com"):
     shape(R, None, "openai", "v1", f"{R}/v1", header="authorization")
     shape(f"{R}/v1", None, "openai", "v1", f"{R}/v1", header="authorization")
+for cloud in ("com", "us", "cn"):
+    R, SCOPE = f"https://r.services.ai.azure.{cloud}", f"https://ai.azure.{cloud}/.default"
+    for text, name in (
+        (f"{R}/anthropic", None),
+        (f"{R}/anthropic/v1", None),
+        (f"{R}/Anthropic/v1/messages", "anthropic"),
+        (R, "anthropic"),
+    ):
+        api = "Anthropic" if "Anthropic" in text else "anthropic"
+        shape(text, name, "anthropic", "messages", f"{R}/{api}/v1", scope=SCOPE, header="x-api-key")
+A = "https://api.anthropic.com"
+for text in (A, f"{A}/v1", f"{A}/v1/messages", f"{A}/v1/messages/batches", f"{A}/v1/models"):
+    shape(text, None, "anthropic", "messages", f"{A}/v1", header="x-api-key")
+for G in ("https://gw.contoso.com/ai/x", "https://gw.contoso.us:8443/a%20b", "http://127.0.0.1:9000"):
+    for text in (G, f"{G}/v1"):
+        shape(text, "anthropic", "anthropic", "messages", f"{G}/v1", scope=AI, header="x-api-key")
+    shape(f"{G}/anthropic", "anthropic", "anthropic", "messages", f"{G}/anthropic/v1", scope=AI, header="x-api-key")
 for G in ("https://gw.contoso.com/ai/x", "https://gw.contoso.us:8443/a%20b", "http://127.0.0.1:9000"):
     A, D, P = "azure_openai", f"{G}/openai/deployments/D", f"{G}/api/projects/P"
     shape(G, A, A, "deployments", f"{G}/openai", scope=COGNITIVE)
@@ -110,6 +130,9 @@ VARIANTS: dict[str, Callable[[str], str]] = {
 }
 
 
+OPENAI_ONLY = {name for name in VARIANTS if name.startswith("pasted ")}
+
+
 @pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
 def test_every_shape_is_parsed_however_it_was_pasted(row):
     """An endpoint has the same meaning with and without what people paste along with it."""
@@ -117,13 +140,15 @@ def test_every_shape_is_parsed_however_it_was_pasted(row):
     host = base.partition("://")[2].partition("/")[0].partition(":")[0]
     expected = (Endpoint(provider, style, base, deployment, version, header, scope, host), chat)
 
-    parsed = {name: parse_endpoint(variant(pasted), provider=own_provider) for name, variant in VARIANTS.items()}
+    variants = {name: variant for name, variant in VARIANTS.items() if style != "messages" or name not in OPENAI_ONLY}
+    parsed = {name: parse_endpoint(variant(pasted), provider=own_provider) for name, variant in variants.items()}
 
-    wrong = {name: each for name, each in parsed.items() if (each, each.url("chat/completions", "m")) != expected}
+    operation = chat.partition("?")[0].removeprefix(f"{base}/") if style == "messages" else "chat/completions"
+    wrong = {name: each for name, each in parsed.items() if (each, each.url(operation, "m")) != expected}
     assert {} == wrong
 
 
-@pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
+@pytest.mark.parametrize("row", [row for row in SHAPES if row[3] != "messages"], ids=lambda row: f"{row[0]} {row[1]}")
 def test_members_of_the_connection_take_precedence(row):
     """The API version in a pasted query replaces the default, and the connection's own replaces both."""
     pasted, own_provider, *_, chat = row
@@ -140,12 +165,60 @@ def test_members_of_the_connection_take_precedence(row):
 @pytest.mark.parametrize("text", [None, "", "  ", '""'])
 def test_key_or_provider_of_openai_needs_no_endpoint(text):
     """A key that begins with sk-, or the provider openai, is enough for OpenAI; an endpoint overrides the key."""
-    by_key = parse_endpoint(text, api_key_prefix_is_openai=True)
+    by_key = parse_endpoint(text, key_provider="openai")
     by_provider = parse_endpoint(text, provider="openai")
     azure = "https://r.openai.azure.com/openai/v1"
 
     assert parse_endpoint("https://api.openai.com/v1") == by_key == by_provider
-    assert parse_endpoint(azure) == parse_endpoint(azure, api_key_prefix_is_openai=True)
+    assert parse_endpoint(azure) == parse_endpoint(azure, key_provider="openai")
+
+
+@pytest.mark.parametrize("provider", [None, "anthropic"])
+def test_key_of_anthropic_needs_no_endpoint(provider):
+    """A key that begins with sk-ant- is enough for Anthropic's API. Another key of Claude's may be one of Foundry's."""
+    by_key = parse_endpoint("", provider=provider, key_provider="anthropic")
+
+    assert parse_endpoint("https://api.anthropic.com/v1") == by_key
+    assert "needs an `endpoint`" in refusal_of(parse_endpoint, "", provider="anthropic")
+    assert "needs an `endpoint`" in refusal_of(parse_endpoint, "", provider="anthropic", key_provider="openai")
+
+
+@pytest.mark.parametrize(
+    ("text", "provider", "part"),
+    [
+        ("https://r.services.ai.azure.com/anthropic/v1", "foundry", "`provider` must be anthropic"),
+        ("https://r.services.ai.azure.com/openai/v1", "anthropic", "services.ai.azure.com/anthropic/v1"),
+        ("https://r.openai.azure.com/anthropic/v1", None, "path that its host does not serve"),
+        ("https://r.openai.azure.com", "anthropic", "has a host of azure_openai"),
+        ("https://api.anthropic.com", "openai", "has a host of anthropic"),
+        ("https://api.anthropic.com/anthropic/v1", None, "such as https://api.anthropic.com/v1"),
+    ],
+)
+def test_claude_elsewhere_is_refused(text, provider, part):
+    """What can't be Claude's API, or is named as another's, is refused, and the message says what it should be."""
+    assert part in refusal_of(parse_endpoint, text, provider=provider)
+
+
+@pytest.mark.parametrize(
+    ("text", "provider", "has_list"),
+    [
+        ("https://r.services.ai.azure.com/anthropic", None, False),
+        ("https://gw.contoso.com/anthropic", "anthropic", False),
+        ("https://api.anthropic.com", None, True),
+        ("https://r.services.ai.azure.com/models", None, False),
+        ("https://r.services.ai.azure.com", None, True),
+    ],
+)
+def test_model_lists(text, provider, has_list):
+    """Claude in Foundry has no list of models, nor has Foundry's older route."""
+    assert has_list == parse_endpoint(text, provider=provider).has_model_list
+
+
+def test_version_of_claude_is_in_no_url():
+    """What was pasted along as the API version doesn't count: Claude's is in a header."""
+    endpoint = parse_endpoint("https://r.services.ai.azure.com/anthropic?api-version=2024-10-21")
+
+    assert "https://r.services.ai.azure.com/anthropic/v1/messages" == endpoint.url("messages", "m")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +227,7 @@ def test_key_or_provider_of_openai_needs_no_endpoint(text):
         ("contoso-ai", None, None, "https://contoso-ai.openai.azure.com/openai/v1"),
         (' "contoso-ai-2", ', "azure_openai", None, "https://contoso-ai-2.openai.azure.com/openai/v1"),
         ("contoso-ai", "foundry", None, "https://contoso-ai.services.ai.azure.com/openai/v1"),
+        ("contoso-ai", "anthropic", None, "https://contoso-ai.services.ai.azure.com/anthropic/v1"),
         ("contoso-ai", None, GA, f"https://contoso-ai.openai.azure.com?api-version={GA}"),
     ],
 )
@@ -310,12 +384,11 @@ REFUSED_AS = {
     ],
     ("openai", "is openai, but"): ["https://r.openai.azure.com", "https://r.services.ai.azure.com"],
     ("azure_openai", "is azure_openai, but"): ["https://api.openai.com/v1", "https://x.eastus.models.ai.azure.com"],
-    ("anthropic", "one of azure_openai, foundry, openai"): ["https://r.openai.azure.com"],
+    ("gemini", "one of azure_openai, foundry, openai, anthropic"): ["https://r.openai.azure.com"],
     ("openai", "must be azure_openai"): ["https://gw.contoso.com/openai/deployments/D"],
     (None, "does not serve"): [
         *("https://r.openai.azure.com/v1", "https://r.openai.azure.com/models"),
         "https://r.services.ai.azure.com/api/projects/P/models",
-        "https://r.services.ai.azure.com/anthropic/v1/messages",
         *("https://r.services.ai.azure.com/x/openai/v1", "https://api.openai.com/v2"),
     ],
     (None, "segments"): ["https://r.openai.azure.com/openai/./v1"],
@@ -364,12 +437,12 @@ def test_invalid_api_version_of_the_connection_is_refused():
 
 def test_provider_hosts_are_those_allowed_by_default():
     """Every host that identifies its provider is on the default allow-list, and no other is."""
-    assert sorted(_PROVIDER_HOSTS) == sorted(DEFAULT_ALLOWED_SUFFIXES)
+    assert sorted(PROVIDER_HOSTS) == sorted(DEFAULT_ALLOWED_SUFFIXES)
 
 
 def test_tokens_go_only_to_provider_hosts_that_take_them():
     """The hosts that may get the app's own token are exactly Microsoft's AI services that take Entra tokens."""
-    assert sorted(suffix for suffix, family in _PROVIDER_HOSTS.items() if family.entra) == sorted(ENTRA_SUFFIXES)
+    assert sorted(suffix for suffix, family in PROVIDER_HOSTS.items() if family.entra) == sorted(ENTRA_SUFFIXES)
 
 
 LOCAL = [

@@ -17,6 +17,7 @@ SECRET = "s3cr3tM4RK"
 hosts = st.sampled_from(
     [
         *("r.openai.azure.com", "R.cognitiveservices.azure.us", "r.services.ai.azure.com", "api.openai.com"),
+        *("api.anthropic.com", "R.services.ai.azure.com"),
         *("x.eastus.models.ai.azure.com", "westus.api.cognitive.microsoft.com", "gw.contoso.com:8443"),
         *("127.0.0.1:9000", "[::1]:9000", "evil.com", "r.openai.azure.com.evil.com", "intranet", "0x7f.1"),
     ]
@@ -25,6 +26,7 @@ segments = st.sampled_from(
     [
         *("openai", "OpenAI", "v1", "models", "deployments", "api", "projects", "P", "gpt-4.1", "a%20b"),
         *("chat", "completions", "embeddings", "images", "generations", "responses", "..", "%2e", "a%2Fb", ""),
+        *("anthropic", "messages", "batches"),
     ]
 )
 queries = st.sampled_from(["", "?api-version=2024-10-21", "?", "?api-version=", "#x", "?a=b"])
@@ -51,11 +53,11 @@ def refusal(function, *args, **kwargs) -> str:
     return ""
 
 
-@given(pasted, providers, st.one_of(st.none(), st.text()), st.booleans())
-def test_parsing_returns_an_endpoint_or_an_error(text, provider, version, flag):
+@given(pasted, providers, st.one_of(st.none(), st.text()), st.sampled_from([None, "openai", "anthropic"]))
+def test_parsing_returns_an_endpoint_or_an_error(text, provider, version, key_provider):
     """Any text is either an endpoint or refused; the host that is checked is the one that its URLs go to."""
     with suppress(ConnectionInvalid):
-        endpoint = parse_endpoint(text, provider=provider, api_version=version, api_key_prefix_is_openai=flag)
+        endpoint = parse_endpoint(text, provider=provider, api_version=version, key_provider=key_provider)
 
         assert endpoint.host == httpx.URL(endpoint.base).host
         assert endpoint.host == httpx.URL(endpoint.url("chat/completions", "m")).host
@@ -76,6 +78,7 @@ def test_a_built_url_parses_to_its_endpoint(text, provider, operation, model):
         endpoint = parse_endpoint(text, provider=provider)
     except ConnectionInvalid:
         return
+    operation = "messages" if endpoint.style == "messages" else operation  # it has none of OpenAI's
     url = endpoint.url(operation, model)
     again = parse_endpoint(url, provider=provider)
 

@@ -292,7 +292,7 @@ async def test_the_operators_account_has_bounds(
 
     def use(connection: Connection) -> None:
         connection.model_for(model)
-        connection.check_options(Options(**options))
+        connection.check_job("chat", Options(**options))
 
     use(own)
     with pytest.raises(InvalidJob, match=re.escape(reason)) if reason else nullcontext():

@@ -189,7 +189,7 @@ NO_KEY = "The connection's secret has no `api_key`, and its `auth` is not `entra
 KEY = "`api_key` must be at most 4096 characters of printable ASCII, without spaces and line breaks."
 HEADER = "must be printable ASCII, without spaces and line breaks."
 UNNAMED = "it has a member that the contract does not name."
-PROVIDER = "`provider` must be one of azure_openai, foundry, openai."
+PROVIDER = "`provider` must be one of azure_openai, foundry, openai, anthropic."
 CONCURRENCY = "`max_concurrency` must be a whole number from 1 to 1,000."
 BUDGET = "`monthly_budget` must be a number of at least 0."
 

@@ -1,0 +1,71 @@
+"""An answer of Claude's as a chat completion. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from shared.actions.claude_tools import as_tool_call
+from shared.contract.decoding import json_object
+from shared.upstream.messages import Response
+
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""By `stop_reason`. Others stay as they are: after `pause_turn`, the conversation is sent again to go on."""
+_THINKING = frozenset({"thinking", "redacted_thinking"})
+_COMMON = frozenset({"text", "tool_use", *_THINKING})
+
+
+def as_completion(response: Response) -> Response:
+    """
+    Return a response whose body is a chat completion with the same text, calls, usage and model.
+
+    What is no answer, such as an error, stays as it is.
+    """
+    body = json_object(response.body)
+    blocks = body.get("content")
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        return response
+    return replace(response, body=msgspec.json.encode(_completion(body, blocks)))
+
+
+def _completion(body: Mapping[str, Any], blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    reason = body.get("stop_reason")
+    choice: dict[str, Any] = {
+        "index": 0,
+        "message": _message(blocks),
+        "finish_reason": _FINISH_REASONS.get(reason, reason) if isinstance(reason, str) else None,
+        **{name: body[name] for name in ("stop_reason", "stop_sequence") if body.get(name)},
+    }
+    if isinstance(details := body.get("stop_details"), dict):
+        choice["content_filter_results"] = details
+    kept = {name: body[name] for name in ("id", "model", "usage", "error") if body.get(name) is not None}
+    return {**kept, "object": "chat.completion", "choices": [choice]}
+
+
+def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    texts = [block.get("text") for block in blocks if block.get("type") == "text"]
+    text = "".join(piece for piece in texts if isinstance(piece, str))
+    message: dict[str, Any] = {"role": "assistant", "content": text if texts else None}
+    calls = [as_tool_call(block) for block in blocks if block.get("type") == "tool_use"]
+    if calls:
+        message["tool_calls"] = calls
+    # Apart from the text, under the names that other gateways give them.
+    thinking = [block for block in blocks if block.get("type") in _THINKING]
+    thoughts = [block.get("thinking") for block in thinking]
+    if reasoning := "".join(thought for thought in thoughts if isinstance(thought, str)):
+        message["reasoning_content"] = reasoning
+    if thinking:
+        message["thinking_blocks"] = thinking
+    if any(block.get("type") not in _COMMON or block.get("citations") for block in blocks):
+        message["content_blocks"] = blocks  # of server tools, and sources: a chat completion has no place for them
+    return message

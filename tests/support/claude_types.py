@@ -1,0 +1,78 @@
+"""Bodies of requests checked by the types of Anthropic's own SDK: a second opinion on what is sent to Claude."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, get_type_hints
+
+from anthropic.types import (
+    Base64ImageSourceParam,
+    DocumentBlockParam,
+    ImageBlockParam,
+    MetadataParam,
+    OutputConfigParam,
+    RedactedThinkingBlockParam,
+    TextBlockParam,
+    ThinkingBlockParam,
+    ToolChoiceParam,
+    ToolParam,
+    ToolResultBlockParam,
+    ToolUseBlockParam,
+    URLImageSourceParam,
+)
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from pydantic import TypeAdapter
+
+_BLOCKS: dict[str, Any] = {
+    "text": TextBlockParam,
+    "image": ImageBlockParam,
+    "document": DocumentBlockParam,
+    "tool_use": ToolUseBlockParam,
+    "tool_result": ToolResultBlockParam,
+    "thinking": ThinkingBlockParam,
+    "redacted_thinking": RedactedThinkingBlockParam,
+}
+_SOURCES: dict[str, Any] = {"base64": Base64ImageSourceParam, "url": URLImageSourceParam}
+_OWN: dict[str, Any] = {
+    "metadata": MetadataParam,
+    "output_config": OutputConfigParam,
+    "tool_choice": ToolChoiceParam,
+}
+_OLDER = {"temperature", "top_p", "top_k"}
+"""Parameters that the SDK's version of the API has no more, and the version that we send has."""
+
+
+def check_request(body: dict[str, Any]) -> None:
+    """Fail unless the SDK's types have every member of a request, and take its value; nor may two turns be alike."""
+    unknown = body.keys() - get_type_hints(MessageCreateParamsNonStreaming).keys() - _OLDER
+    assert not unknown, f"members that the SDK does not know: {unknown}"
+    for name, kind in _OWN.items():
+        if name in body:
+            TypeAdapter(kind).validate_python(body[name])
+    for tool in body.get("tools", ()):
+        _check(ToolParam, tool)
+    for block in body.get("system", ()):
+        _check(TextBlockParam, block)
+    roles = [message["role"] for message in body["messages"]]
+    assert all(before != after for before, after in pairwise(roles)), roles
+    assert set(roles) <= {"user", "assistant"}
+    for message in body["messages"]:
+        assert message.keys() == {"role", "content"}
+        for block in message["content"]:
+            check_block(block)
+
+
+def check_block(block: dict[str, Any]) -> None:
+    """Fail unless the SDK's types have such a block."""
+    _check(_BLOCKS[block["type"]], block)
+    if block["type"] == "image":
+        _check(_SOURCES[block["source"]["type"]], block["source"])
+    if block["type"] == "tool_result" and isinstance(block["content"], list):
+        for part in block["content"]:
+            check_block(part)
+    assert block["type"] != "text" or block["text"], "Claude refuses an empty text"
+
+
+def _check(kind: Any, value: dict[str, Any]) -> None:
+    TypeAdapter(kind).validate_python(value)
+    assert value.keys() <= get_type_hints(kind).keys(), value
