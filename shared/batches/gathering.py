@@ -51,6 +51,8 @@ class Join:
     rows: Callable[[str, int], Sequence[Row]]
     """Returns the rows, that of the job first, for a batch and the number of its first line there."""
     lines: int
+    others: int
+    """How many of the rows are no lines."""
     bytes: int
     deadline: datetime
     cancel_at: datetime
@@ -161,7 +163,7 @@ class Gathering:
         index = 1
         for join, first in zip(joins, firsts, strict=True):
             etag = etags[index] if index < len(etags) else ""
-            index += 1 + join.lines
+            index += join.others + join.lines
             if not join.joined.done():  # its attempt may have been cut off
                 join.joined.set_result((batch.batch_id, first, etag))
 
@@ -224,10 +226,11 @@ class Gathering:
 
 def _take(waiting: list[Join]) -> list[Join]:
     """Remove and return the first of those that wait, as many as one transaction takes."""
-    taken, rows, size = list[Join](), 0, 0
+    taken, rows, lines, size = list[Join](), 0, 0, 0
     for join in list(waiting):
-        rows, size = rows + 1 + join.lines, size + join.bytes
-        if taken and (rows > _MAX_ROWS or size > _MAX_TRANSACTION_BYTES):
+        lines, size = lines + join.lines, size + join.bytes
+        rows += join.others + join.lines
+        if taken and (rows > _MAX_ROWS or lines > MAX_LINES or size > _MAX_TRANSACTION_BYTES):
             break
         taken.append(join)
         waiting.remove(join)

@@ -118,7 +118,7 @@ class JobBatches:
             await self._join(attempt, parts[-1], message, lease, values)
             return
         try:
-            await self.table.merge(Row(lease.customer, job_key(lease.job_id), values, lease.etag))
+            await self.table.merge(lease.first_write(values)[0])
         except RowChanged:
             raise LeaseLost(f"The lease on job {lease.job_id} was lost.") from None
 
@@ -135,17 +135,17 @@ class JobBatches:
 
         def rows(batch: str, first: int) -> list[Row]:
             column = with_range(lease.lines, LineRange(batch, first, len(lines)))
-            columns = {**values, "lines": column, "reserved_for": bought_for}
-            job_row = Row(lease.customer, job_key(lease.job_id), columns, lease.etag)
+            job_row, entry = lease.first_write({**values, "lines": column, "reserved_for": bought_for})
             own = [line_row(job.customer, job.id, batch, first + n, line) for n, line in enumerate(lines)]
             if batch not in earlier:
                 own[0] = line_row(job.customer, job.id, batch, first, lines[0], message=message)
-            return [job_row, *own]
+            return [job_row, *entry, *own]
 
         deadline = deadline_of(job, lease.submitted_at)
         size = sum(len(line.body) + _LINE_BYTES for line in lines)
         margin_s = BUY_BEFORE_S if job.options.processing == "cheapest" else CANCEL_BEFORE_S
-        join = Join(rows, len(lines), size, deadline, deadline - timedelta(seconds=margin_s))
+        others = 1 if lease.etag else 2
+        join = Join(rows, len(lines), others, size, deadline, deadline - timedelta(seconds=margin_s))
         batch, first, etag = await self.gathering.join(group, join)
         column = with_range(lease.lines, LineRange(batch, first, len(lines)))
         if not etag:
@@ -153,7 +153,7 @@ class JobBatches:
             if row is None or row.values["owner"] != lease.owner:
                 raise LeaseLost(f"The lease on job {lease.job_id} was lost.")
             etag = row.etag
-        return replace(lease, etag=etag, lines=column)
+        return replace(lease, etag=etag, lines=column, unwritten=None)
 
     async def _write_bodies(self, attempt: Attempt, lines: Sequence[Line]) -> None:
         for line in lines:
@@ -163,6 +163,9 @@ class JobBatches:
                 await attempt.with_retries(write)
 
     async def _rows(self, customer: str, lines: LineRange) -> list[Row]:
+        if lines.number == 1:
+            row = await self.table.read(customer, line_key(lines.batch, lines.first))
+            return [row] if row else []
         keys = line_key(lines.batch, lines.first), line_key(lines.batch, lines.first + lines.number)
         pages = read_pages(self.table, customer, *keys, columns=_COLUMNS)
         return [row async for rows in pages for row in rows]

@@ -202,7 +202,7 @@ async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[
     steps = {step.key for step in await attempt.stored_steps()} | attempt.saved
     if OUTCOME_STEP in steps:
         return []  # they are on record with it
-    lines = await services.batches.lines(attempt)
+    lines = await _read_lines(services, attempt)
     usage.served = served_by(lines.values())
     pending = {line.batch for line in lines.values() if line.answer is None}
     if pending:
@@ -215,6 +215,15 @@ async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[
         line for key, line in lines.items() if line.metered_as not in recorded and key.partition("~")[0] not in steps
     )
     return [call for line in unread if (call := _call_of(line)) is not None]
+
+
+async def _read_lines(services: JobServices, attempt: Attempt) -> Mapping[str, LineRecord]:
+    column, lines = attempt.answered_lines
+    if column != attempt.lease.lines:
+        lines = await services.batches.lines(attempt)
+        if all(line.answer is not None for line in lines.values()):
+            attempt.answered_lines = attempt.lease.lines, lines
+    return lines
 
 
 def _is_stepless(attempt: Attempt) -> bool:
@@ -240,6 +249,6 @@ async def open_batch_context(
     services: JobServices, attempt: Attempt, steps: Steps, connection: Connection, limit: int | None, is_suspended: bool
 ) -> BatchContext:
     """Return the context of an attempt, with the lines that its job has. Raises StorageUnavailable."""
-    lines = await services.batches.lines(attempt)
+    lines = await _read_lines(services, attempt)
     attempt.usage.served = served_by(lines.values())
     return BatchContext(services, attempt, steps, connection, limit, lines=lines, is_suspended=is_suspended)

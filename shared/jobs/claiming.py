@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.clock import now
 from shared.contract.budget import Budget
+from shared.contract.processing import LINES_ONLY
 from shared.errors import JobError, RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
@@ -51,7 +52,8 @@ async def claim(
                         return lease, None  # a row that existed was claimed without
                     attempt.lease = attempt.usage.lease = lease
                     return lease, attempt
-    return await services.ledger.claim(job.customer, job.id, **members), None
+    buys = job.options.processing not in LINES_ONLY or not isinstance(work, DecodedJob)
+    return await services.ledger.claim(job.customer, job.id, **members, buys=buys), None
 
 
 async def _requested(

@@ -24,6 +24,7 @@ from shared.contract.job import Job
 from shared.contract.processing import PATIENT
 from shared.contract.result import Result, encode_result
 from shared.errors import (
+    AlreadyRunning,
     CustomerSuspended,
     DeadlinePassed,
     InternalError,
@@ -90,6 +91,8 @@ class Executor:
                 assert outcome is not None  # noqa: S101  # without work there is one
                 return await self._finish(attempt, steps, outcome)
         except LeaseLost:
+            if attempt.lease.unwritten is not None:  # its calls are those of lines, which the other one records
+                raise AlreadyRunning(f"Another worker has just claimed job {job.id}.", 1) from None
             await self._record_usage(attempt)
             raise
 

@@ -17,7 +17,7 @@ import msgspec
 from shared.contract.usage import Usage
 from shared.errors import LeaseLost
 from shared.ids import new_id
-from shared.jobs.records import is_worker_dead
+from shared.jobs.records import is_worker_dead, job_key, time_row
 from shared.jobs.versions import VERSION
 from shared.storage.base import Row
 
@@ -73,6 +73,16 @@ class Lease:
     Distinguishes the job from an earlier one with the same id: after its retention an id is free again, while usage
     records stay.
     """
+    unwritten: Mapping[str, Any] | None = None
+    """
+    The columns that its first write sets, of an attempt whose claim has written nothing (see `Ledger.claim`). Without
+    an etag, that write inserts the row.
+    """
+
+    def first_write(self, values: Mapping[str, Any]) -> tuple[Row, list[Row]]:
+        """Return the job's row with new values, and the rows to insert beside it if the job is new."""
+        row = Row(self.customer, job_key(self.job_id), {**(self.unwritten or {}), **values}, self.etag)
+        return row, [] if self.etag else [time_row(self.customer, self.job_id, self.submitted_at)]
 
 
 def first_lease(customer: str, job_id: str, submitted_at: datetime, at: datetime) -> Lease:

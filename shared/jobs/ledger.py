@@ -78,14 +78,17 @@ class Ledger:
         callback_url: str | None = None,
         first: Lease | None = None,
         exists: bool = False,
+        buys: bool = True,
     ) -> Lease | FinishedJob:
         """
         Return a lease on the job with that id and fingerprint, or its result if it is done. `first`: the lease of its
-        first attempt, if it has one. `exists`: the job probably has a row. Raises JobConflict if the id belongs to a
-        job with another fingerprint, AlreadyRunning if another worker has a lease that holds.
+        first attempt, if it has one. `exists`: the job probably has a row. An attempt that `buys` nothing itself needs
+        no lease before its first write: if that is refused, because another worker has written, nothing was lost.
+        Raises JobConflict if the id belongs to a job with another fingerprint, AlreadyRunning if another worker has a
+        lease that holds.
         """
         if exists and (row := await self._table.read(customer, job_key(job_id))) is not None:
-            return await self._claim_existing(job_id, row, fingerprint)
+            return await self._claim_existing(job_id, row, fingerprint, buys=buys)
         lease = first or first_lease(customer, job_id, submitted_at, now())
         values = {
             **lease_values(lease, now(), self.lease_s),
@@ -95,6 +98,8 @@ class Ledger:
             "incarnation": lease.incarnation,
             **({"callback_url": callback_url} if callback_url else {}),
         }
+        if not buys:
+            return replace(lease, unwritten=values)
         entry = time_row(customer, job_id, submitted_at)
         try:
             etag, *_ = await self._write(Row(customer, job_key(job_id), values), [entry], operation_id=new_id())
@@ -199,7 +204,9 @@ class Ledger:
         prefix = step_prefix(lease.job_id)
         return [read_step(row, prefix) async for row in self._table.scan(lease.customer, prefix, f"{prefix}~")]
 
-    async def _claim_existing(self, job_id: str, row: Row | None, fingerprint: str) -> Lease | FinishedJob:
+    async def _claim_existing(
+        self, job_id: str, row: Row | None, fingerprint: str, *, buys: bool = True
+    ) -> Lease | FinishedJob:
         row, at = _present(row, job_id), now()
         values = row.values
         check_fingerprint(row, fingerprint)
@@ -212,6 +219,8 @@ class Ledger:
         new_values = lease_values(lease, at, self.lease_s)
         if values.get("wakeup"):  # it does not wait in the schedule any more
             new_values |= NO_WAKEUP
+        if not (buys or lease.crashed_attempts):
+            return replace(lease, unwritten=new_values)
         try:
             etag = await self._table.merge(Row(row.partition, row.key, new_values, row.etag))
         except RowChanged:
@@ -225,10 +234,12 @@ class Ledger:
         unmoved = added
         while True:
             added = on_time(added, now())  # each time: Storage may have needed minutes to refuse
-            row = Row(lease.customer, job_key(lease.job_id), values, lease.etag)
+            row, entry = Row(lease.customer, job_key(lease.job_id), values, lease.etag), list[Row]()
+            if lease.unwritten is not None:
+                row, entry = lease.first_write(values)
             try:
                 rows = added if self.outbox is None else await self.outbox.with_outbox(added, operation_id)
-                etag, *_ = await self._write(row, rows, operation_id=operation_id)
+                etag, *_ = await self._write(row, [*entry, *rows], operation_id=operation_id)
             except RowChanged as exc:
                 current = own_row(lease, exc.row, values.get("state", "running"))
                 if current.values["state"] != "running":
@@ -241,7 +252,7 @@ class Ledger:
             else:
                 if "crashed_attempts" in values:
                     lease = replace(lease, crashed_attempts=())
-                return replace(lease, etag=etag)
+                return replace(lease, etag=etag, unwritten=None)
 
 
 def _present(row: Row | None, job_id: str) -> Row:

@@ -159,7 +159,7 @@ def live(client, monkeypatch) -> Live:
 async def test_a_worker_may_die_at_any_operation(live: Live) -> None:
     """Nothing is bought twice, lost or left out of the records. Here at a third of them, of which half are made."""
     operations = (await live("chat", Process())).operations
-    assert len(operations) > 35
+    assert len(operations) > 30
     for number in range(1, len(operations) + 1, 3):
         await live("chat", Process(number, after=number % 2 == 0))
 
@@ -198,7 +198,7 @@ def live_beside_storage_faults(client, monkeypatch) -> Callable[..., Awaitable[b
 @pytest.mark.parametrize("fault", StorageFault)
 async def test_storage_may_fail_at_any_write(live_beside_storage_faults, fault: StorageFault) -> None:
     """See above; at some writes."""
-    for writes in range(list(StorageFault).index(fault), 26, 12):
+    for writes in range(list(StorageFault).index(fault), 18, 8):
         assert await live_beside_storage_faults("chat", writes, fault, 1)
 
 
@@ -214,7 +214,7 @@ async def test_storage_may_fail_at_any_write_for_long(
     writes = 0
     while await live_beside_storage_faults(kind, writes, fault, times):
         writes += 1
-    assert writes > 20
+    assert writes > 15
 
 
 @pytest.mark.long
