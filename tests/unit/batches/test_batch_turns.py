@@ -135,3 +135,18 @@ async def test_what_a_worker_can_not_take_up_comes_again_later(client, monkeypat
         app.memory.queues.down = True
         with pytest.raises(StorageUnavailable):
             await app.worker.services.batch_worker.process(body)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+async def test_a_job_is_written_once_to_join_and_once_to_end(client, monkeypatch, twice: bool) -> None:
+    """Its attempts buy nothing, so no claim is written; of two at once, the second one's only write is refused."""
+    async with crashing_app(client, monkeypatch, Process()) as app:
+        customer = app.customer()
+        jobs = [await app.send(customer)]
+        app.delivers_twice = twice
+        await app.deliver()
+        assert (len(app.rows(customer, "j_")), len(app.rows(customer, "l_"))) == (1, 1)
+        app.delivers_twice = False
+        await _finish(app, customer, jobs)
+        written = [each for each in app.process.operations if each.endswith(" j")]
+        assert written == ["table.merge j"] * twice + ["table.merge_and_insert j"]  # the second one waits, too
