@@ -16,7 +16,7 @@ from shared.contract.documents import ConnectionTest
 from shared.errors import StorageUnavailable
 from tests.support.clients import open_client
 from tests.support.counted_records import counted
-from tests.support.endpoint import completion, error, reply, reset
+from tests.support.endpoint import claude_error, claude_message, completion, error, reply, reset
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.harness import Customer
 from tests.support.http_connections import call, members, put, resource, run_test
@@ -154,6 +154,49 @@ async def test_a_model_is_needed_if_there_is_no_list(newcomer: Customer):
 
     refused.assert_problem(400, "invalid_request", "`model` is missing")
     assert (await run_test(newcomer, model="phi"))["ok"]
+
+
+async def test_claude_is_tested_in_its_own_words(newcomer: Customer):
+    """One token, by its own operation and key header; in Foundry a model is needed. The record has its counts."""
+    endpoint = f"{newcomer.harness.endpoint.url}/anthropic"
+    record = {"endpoint": endpoint, "provider": "anthropic", "api_key": newcomer.account.key}
+    await call(newcomer, "PUT", json_body=record)
+    refused = await call(newcomer, "POST", action="/test")
+    newcomer.account.will_answer(
+        claude_message(stop_reason="max_tokens"),
+        claude_error(404, "not_found_error", "model: phi"),
+        completion(),
+        claude_error(529, "overloaded_error"),
+    )
+    results = [await run_test(newcomer, model=model) for model in ("claude", "phi", "gpt", "claude")]
+
+    refused.assert_problem(400, "invalid_request", "`model` is missing")
+    codes = [None, "model_not_found", "provider_unavailable", "provider_unavailable"]
+    assert codes == [result.get("code") for result in results]
+    assert ("anthropic", "claude", True) == (results[0]["provider"], results[0]["model"], results[0]["ok"])
+    assert "not with a chat completion" in results[2]["message"]
+    assert [("/anthropic/v1/messages", 1, newcomer.account.key)] * 4 == [
+        (request.path, request.json["max_tokens"], request.headers["x-api-key"])
+        for request in newcomer.account.received
+    ]
+    assert [("answered", 11, 7), ("answered", 11, 7)] == [
+        (row["outcome"], row["input_tokens"], row["output_tokens"]) for row in await newcomer.usage()
+    ]
+
+
+async def test_anthropics_models_are_listed(newcomer: Customer):
+    """Without a model, its own API is asked for its list, which costs nothing."""
+    record = {"endpoint": f"{newcomer.harness.endpoint.url}/v1", "provider": "anthropic"}
+    await call(newcomer, "PUT", json_body=record | {"api_key": newcomer.account.key})
+    newcomer.account.will_answer(reply({"data": [{"type": "model", "id": "claude"}], "has_more": False}))
+
+    assert (await run_test(newcomer))["ok"]
+    (received,) = newcomer.account.received
+    assert ("GET", "/v1/models", "2023-06-01") == (
+        received.method,
+        received.path,
+        received.headers["anthropic-version"],
+    )
 
 
 async def test_the_endpoints_deployment_is_tested(newcomer: Customer):

@@ -38,7 +38,7 @@ from shared.telemetry.base import SILENT, Telemetry
 from shared.telemetry.metrics import MAX_TEXTS, OTHER
 from shared.telemetry.opentelemetry import OpenTelemetry
 from shared.upstream.circuit_breaker import FAILURES, Breakers
-from tests.support.endpoint import Endpoint, completion, error, reply
+from tests.support.endpoint import Endpoint, claude_message, completion, error, reply
 from tests.support.fakes import MemoryQueues
 from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import send
@@ -215,6 +215,33 @@ async def test_content_is_reported_only_if_it_is_on(own_harness: Harness, collec
         assert [{"type": "text", "content": QUESTION}] == prompts[1]["parts"]
         answer = {"role": "assistant", "parts": [{"type": "text", "content": ANSWER}], "finish_reason": "stop"}
         assert [answer] == json.loads(attributes["gen_ai.output.messages"])
+
+
+async def test_a_call_of_claude_is_reported_in_the_same_words(own_harness: Harness, collected: Collected):
+    """Provider, tokens (what a cache read among them), reasons, and the texts if they are on."""
+    harness = with_telemetry(own_harness, collected.telemetry(content=True))
+    customer = harness.customer(endpoint=f"{harness.endpoint.url}/anthropic", provider="anthropic")
+    usage = {"input_tokens": 3, "cache_read_input_tokens": 8, "output_tokens": 7}
+    customer.account.will_answer(claude_message({"type": "text", "text": ANSWER}, usage=usage))
+
+    await customer.run(input={"prompt": QUESTION, "system": "Be brief."})
+
+    call = dict(collected.spans["chat gpt-4o"].attributes)
+    expected = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.system": "anthropic",
+        "gen_ai.response.id": "msg_1",
+        "gen_ai.response.finish_reasons": ("end_turn",),
+        "gen_ai.usage.input_tokens": 11,
+        "gen_ai.usage.output_tokens": 7,
+    }
+    assert expected.items() <= call.items()
+    prompts = json.loads(call["gen_ai.input.messages"])
+    assert ["system", "user"] == [message["role"] for message in prompts]
+    assert [["Be brief."], [QUESTION]] == [[part["content"] for part in message["parts"]] for message in prompts]
+    answer = {"role": "assistant", "parts": [{"type": "text", "content": ANSWER}], "finish_reason": "end_turn"}
+    assert [answer] == json.loads(call["gen_ai.output.messages"])
 
 
 @pytest.mark.parametrize("status", [200, 400, 401])

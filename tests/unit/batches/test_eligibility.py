@@ -55,6 +55,8 @@ def test_what_is_done_in_batches(url: str, operation: str, line: str):
         (OLD, "responses", "only if the connection's `endpoint` ends in /openai/v1"),
         (MODELS, "chat/completions", "the connection main leads to Foundry's inference route"),
         (SERVERLESS, "chat/completions", "Foundry's inference route"),
+        ("https://api.anthropic.com", "messages", "which the app calls without batches"),
+        ("https://contoso.services.ai.azure.com/anthropic", "messages", "which the app calls without batches"),
     ],
 )
 def test_what_is_refused(url: str, operation: str, reason: str):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shared.connections.connection import Connection
+from shared.connections.connection import CLAUDE_VERSION, Connection
 from shared.connections.resolver import Connections
 from shared.contract.job import Options
 from shared.contract.result import ConnectionLabel
@@ -125,6 +125,29 @@ async def test_openai_members_are_refused_elsewhere(
     assert {} == (await connections.resolve("contoso", "tags")).headers()
 
 
+async def test_claudes_version_is_the_apps(connections: Connections, store: MemoryCredentials) -> None:
+    """It is in a header. Whoever sets Azure's expects something else, but a tag may be the vault owner's own."""
+    record = {"endpoint": "https://api.anthropic.com", "api_key": KEY, "api_version": "2024-10-21"}
+    store.put("contoso", "json", json.dumps(record))
+    store.put("contoso", "tags", KEY, tags={name: text for name, text in record.items() if name != "api_key"})
+
+    with pytest.raises(ConnectionInvalid, match="`api_version` is Azure's, but its `endpoint` is Claude's"):
+        await connections.resolve("contoso", "json")
+
+    connection = await connections.resolve("contoso", "tags")
+    assert {"anthropic-version": CLAUDE_VERSION} == connection.headers()
+    assert "https://api.anthropic.com/v1/messages" == connection.endpoint.url("messages", "m")
+
+
+async def test_no_identity_for_anthropic(connections: Connections, store: MemoryCredentials) -> None:
+    """Its own API takes no Entra tokens, and must get none."""
+    record = {"endpoint": "https://api.anthropic.com", "auth": "entra", "scope": "https://ai.azure.com/.default"}
+    store.put("contoso", "default", json.dumps(record), tags={"entra_host": "api.anthropic.com"})
+
+    with pytest.raises(ConnectionInvalid, match="`auth` entra, the `endpoint` must have a host of Microsoft's"):
+        await connections.resolve("contoso", "default")
+
+
 TAGS = {"endpoint": ENDPOINT, "default_model": "gpt-4o", "max_concurrency": "2", "owner": "team blue"}
 
 
@@ -133,6 +156,23 @@ TAGS = {"endpoint": ENDPOINT, "default_model": "gpt-4o", "max_concurrency": "2",
     [
         (f" {KEY}\n", TAGS, ENDPOINT, ApiKey("api-key", Secret(KEY)), "gpt-4o", 2),
         ("sk-long", {}, "https://api.openai.com/v1", ApiKey("authorization", Secret("sk-long")), None, 16),
+        ("sk-ant-1", {}, "https://api.anthropic.com/v1", ApiKey("x-api-key", Secret("sk-ant-1")), None, 16),
+        (
+            KEY,
+            {"endpoint": "https://contoso.services.ai.azure.com/anthropic", "default_model": "claude"},
+            "https://contoso.services.ai.azure.com/anthropic/v1",
+            ApiKey("x-api-key", Secret(KEY)),
+            "claude",
+            16,
+        ),
+        (
+            json.dumps({"endpoint": "https://contoso.services.ai.azure.com/anthropic", "auth": "entra"}),
+            {"entra_host": "contoso.services.ai.azure.com"},
+            "https://contoso.services.ai.azure.com/anthropic/v1",
+            EntraAccess("https://ai.azure.com/.default", None),
+            None,
+            16,
+        ),
         (
             json.dumps({"endpoint": ENDPOINT, "auth": "entra", "tenant_id": "contoso.onmicrosoft.com"}),
             {"entra_host": "contoso.openai.azure.com", "entra_tenant": "contoso.onmicrosoft.com"},
@@ -142,7 +182,14 @@ TAGS = {"endpoint": ENDPOINT, "default_model": "gpt-4o", "max_concurrency": "2",
             16,
         ),
     ],
-    ids=["bare key with tags", "bare OpenAI key", "Entra"],
+    ids=[
+        "bare key with tags",
+        "bare OpenAI key",
+        "bare key of Anthropic",
+        "bare key of Foundry",
+        "Entra for Claude",
+        "Entra",
+    ],
 )
 async def test_the_forms_of_a_secret(
     connections: Connections,

@@ -53,6 +53,13 @@ def test_only_a_refused_request_is_read(status: int | None):
         (403, {"error": {"message": "You are not allowed to sample from this model."}}, None),
         (403, {"error": {"message": "You have no access to `temperature`."}}, None),
         (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "top_p"], "msg": "Extra inputs …"}]}, "top_p"),
+        (400, {"error": {"message": "`top_p` is deprecated for this model."}}, "top_p"),
+        (400, {"error": {"message": "`temperature` and `top_p` cannot both be specified for this model."}}, "top_p"),
+        (400, {"error": {"message": "`top_p` must be greater than or equal to 0.95 or unset when …"}}, "top_p"),
+        (400, {"error": {"message": "`temperature` may only be set to 1 when thinking is enabled."}}, "temperature"),
+        (400, {"error": {"message": "temperature: Extra inputs are not permitted"}}, "temperature"),
+        (400, {"error": {"message": "`sample` is deprecated for this model."}}, None),
+        (400, {"error": {"message": "`temperature` must be a number."}}, None),
         (422, {"detail": [{"type": "missing", "loc": ["body", "top_p"], "msg": "Field required"}]}, None),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,35 @@ def limit(name: str, reset: str, remaining: str | None = None) -> dict[str, str]
 def test_the_limit_that_was_reached_says_how_long_to_wait(headers: dict[str, str], seconds: float | None):
     """The limit with nothing remaining counts; if none says so, the longest wait."""
     assert seconds == read_rate_limit_reset(headers)
+
+
+def claude_limit(name: str, wait_s: float | str, remaining: str | None = None) -> dict[str, str]:
+    """Return Anthropic's headers of one limit, which is lifted in so many seconds."""
+    date = wait_s if isinstance(wait_s, str) else (datetime.now(UTC) + timedelta(seconds=wait_s)).isoformat()
+    headers = {f"anthropic-ratelimit-{name}-reset": date.replace("+00:00", "Z")}
+    return headers if remaining is None else headers | {f"anthropic-ratelimit-{name}-remaining": remaining}
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [
+        ([("requests", 40)], 40),
+        ([("requests", 40, "0"), ("input-tokens", 90, "1200")], 40),
+        ([("requests", 40, "10"), ("input-tokens", 25, "0"), ("output-tokens", 90, "7")], 25),
+        ([("requests", 40, "10"), ("tokens", 90, "20")], 90),
+        ([("requests", -40, "0")], 0),
+        ([("requests", "soon", "0"), ("tokens", 90, "20")], 90),
+        ([("requests", "2026-11-30T12:00:00", "0")], None),
+        ([("requests", "40", "0")], None),
+    ],
+)
+def test_anthropics_limits_are_lifted_at_a_date(limits: list[tuple[Any, ...]], seconds: float | None):
+    """They are read as the others; a date without a zone, or no date, says nothing."""
+    headers: dict[str, str] = {}
+    for each in limits:
+        headers |= claude_limit(*each)
+
+    assert (seconds if seconds is None else pytest.approx(seconds, abs=5)) == read_rate_limit_reset(headers)
 
 
 @pytest.mark.parametrize(
