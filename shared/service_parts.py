@@ -106,7 +106,8 @@ class ServiceParts:
         from shared.batches.parts import BatchParts  # noqa: PLC0415
 
         parts = self.settings, self.table, self.blobs, self.queues, self.schedule, self.connections, self.client
-        return BatchWorker(BatchParts(*parts, self.customer_records, self.drain, self.capabilities, self.telemetry))
+        others = self.ledger, self.customer_records, self.drain, self.capabilities, self.telemetry
+        return BatchWorker(BatchParts(*parts, *others))
 
     @cached_property
     def submissions(self) -> Submissions:

@@ -159,7 +159,7 @@ var logAlerts = [
   }
   {
     name: 'batches-late'
-    title: 'A batch at a customer\'s provider will hardly end in time'
+    title: 'A batch at a customer\'s provider will hardly end in time, or is there twice'
     severity: 3
     query: loadTextContent('../queries/batches-late.kql')
     column: 'batches'

@@ -18,9 +18,10 @@ from datetime import datetime
 
 from shared.batches.account import open_provider
 from shared.batches.batch_run import BatchRun, TurnLost, begin
-from shared.batches.doubles import cancel_doubles
-from shared.batches.failures import NO_ROOM, QUOTA_S, Failures, delayed
+from shared.batches.doubles import DoubleUsage, cancel_doubles
+from shared.batches.failures import GIVE_UP_AFTER, NO_ROOM, OVERDUE_POLL_S, QUOTA_S, Failures, delayed
 from shared.batches.harvest import Harvest, TurnOver, continue_jobs
+from shared.batches.late_answers import LateAnswers
 from shared.batches.parts import BatchParts
 from shared.batches.provider_batch import ENDED, ProviderBatch
 from shared.batches.records import MAX_ERROR_LENGTH, State
@@ -112,6 +113,8 @@ class BatchWorker:
             "harvesting": self._harvest,
             "waking": self._wake,
         }
+        if run.batch.is_overdue and run.batch.woken < run.batch.lines:  # the turn that has said so was cut off
+            await continue_jobs(run, self.parts.queues, self.parts.settings.jobs_queue)
         while run.batch.state != "done":
             self.parts.drain.check()
             due_at = await work[run.batch.state](run)
@@ -174,9 +177,30 @@ class BatchWorker:
 
     async def _wake(self, run: BatchRun) -> datetime | None:
         await continue_jobs(run, self.parts.queues, self.parts.settings.jobs_queue)
+        if (due_at := await self._record_rest(run)) is not None:
+            return due_at
         await self._delete_files(run)  # at the end: what is not stored yet is read from them
         await run.save(state="done")
         report_end(run.batch, self.parts.telemetry)
+        return None
+
+    async def _record_rest(self, run: BatchRun) -> datetime | None:
+        """Record what is billed and no job has; return when to look again if that can't be known yet."""
+        batch = run.batch
+        if batch.is_overdue and not await LateAnswers(self.parts).record(batch):
+            return soon(OVERDUE_POLL_S)
+        if not (batch.was_created_again and batch.provider_id):
+            return None
+        is_given_up = now() >= batch.cancel_at + GIVE_UP_AFTER
+        try:
+            provider, connection = await open_provider(self.parts, batch)
+            doubles = await cancel_doubles(run, provider)
+            if any(each.status not in ENDED for each in doubles) and not is_given_up:
+                return soon(POLL_S)
+            await DoubleUsage(self.parts, run).record(doubles, provider, connection)
+        except JobError:
+            if not is_given_up:
+                raise
         return None
 
     async def _delete_files(self, run: BatchRun) -> None:

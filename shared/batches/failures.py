@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.batches.batch_run import BatchRun
+from shared.batches.harvest import continue_jobs
 from shared.batches.parts import BatchParts
 from shared.batches.records import MAX_ERROR_LENGTH, BatchRecord
 from shared.batches.sending import POLL_S, Sending, soon
@@ -29,9 +30,13 @@ QUOTA_S = 300.0
 NO_ROOM = "token_limit_exceeded"
 GIVE_UP_AFTER = timedelta(hours=26)
 """After a batch should have been cancelled: providers end batches after a day."""
-GONE_AFTER = timedelta(hours=1)
-"""The same for one that its connection does not reach any more."""
-_NOT_FOUND = frozenset({404, 410})
+OVERDUE_AFTER = timedelta(minutes=25)
+"""
+After a batch should have been cancelled, its jobs go on without what is not read of it: five minutes after the first
+deadline of a job that waits for nothing else, or ten minutes before it if the job then buys its calls otherwise.
+"""
+OVERDUE_POLL_S = 600.0
+"""Between two looks at a batch that no job waits for."""
 _MAX_DELAY_S = 900.0
 _PERMANENT = (RequestRejected, ModelNotFound, AccountBlocked, ConnectionFault)
 """Errors that no later try of sending a batch would correct."""
@@ -55,24 +60,31 @@ class Failures:
             await Sending(self.parts).end_unsent(run, str(error), code=error.code)
             return now()
         facts = error.facts if isinstance(error, UpstreamError) else None
-        is_gone = isinstance(error, ConnectionFault) or (facts is not None and facts.status in _NOT_FOUND)
-        if is_sent(batch) and now() >= batch.cancel_at + (GONE_AFTER if is_gone else GIVE_UP_AFTER):
-            return await self._give_up(run, log_text(error), str(error))
         await run.save(error=str(error)[:MAX_ERROR_LENGTH])
         wait_s = QUOTA_S if _is_no_room(error) else (facts.retry_after_s if facts else None) or POLL_S
-        return delayed(batch, log_text(error), wait_s)
+        logged = log_text(error)
+        return await self.unfinished(run, str(error), delayed(batch, logged, wait_s), logged)
 
-    async def unfinished(self, run: BatchRun, reason: str, due_at: datetime) -> datetime:
-        """Return what follows a turn that has found the batch unfinished: the next one at `due_at`, if there is any."""
-        if is_sent(run.batch) and now() >= run.batch.cancel_at + GIVE_UP_AFTER:
-            return await self._give_up(run, reason, reason)
-        return due_at
+    async def unfinished(self, run: BatchRun, reason: str, due_at: datetime, logged: str = "") -> datetime:
+        """
+        Return what follows a turn that has found the batch unfinished: the next one at `due_at`, if there is any.
 
-    async def _give_up(self, run: BatchRun, log_reason: str, reason: str) -> datetime:
+        `logged`: the reason as a log may have it, if that is another text.
+        """
         batch = run.batch
-        log.error("%s customer=%s batch=%s %s", BATCH_GIVEN_UP, batch.customer, batch.batch_id, log_reason)
-        await run.save(state="waking", error=reason[:MAX_ERROR_LENGTH])
-        return now()
+        overdue_at = batch.cancel_at + OVERDUE_AFTER
+        if not is_sent(batch):
+            return due_at
+        if now() >= batch.cancel_at + GIVE_UP_AFTER:
+            await run.save(state="waking")
+            return now()
+        if now() < overdue_at:
+            return min(due_at, overdue_at)
+        if not batch.is_overdue:
+            log.error("%s customer=%s batch=%s %s", BATCH_GIVEN_UP, batch.customer, batch.batch_id, logged or reason)
+            await run.save(is_overdue=True, error=reason[:MAX_ERROR_LENGTH])
+            await continue_jobs(run, self.parts.queues, self.parts.settings.jobs_queue)
+        return max(due_at, soon(OVERDUE_POLL_S))
 
     async def _is_rotated(self, batch: BatchRecord) -> bool:
         connections = self.parts.connections

@@ -72,7 +72,7 @@ class Harvest:
         Raises TurnOver, TurnLost, StorageUnavailable, UpstreamError.
         """
         async for line in files.read_lines(content, redact=redact):
-            number = _number(line.custom_id)
+            number = number_of(line.custom_id)
             if isinstance(line, files.Unreadable) or number not in self._unanswered:
                 self._odd += 1
             else:
@@ -145,7 +145,8 @@ async def _has_ended(run: BatchRun, job_id: str) -> bool:
     return row is None or row.values["state"] == "done"
 
 
-def _number(custom_id: str | None) -> int:
+def number_of(custom_id: str | None) -> int:
+    """Return the number of the line that an answer names; -1 if it names none."""
     is_ours = custom_id is not None and custom_id.isascii() and custom_id.isdecimal() and len(custom_id) <= _MAX_DIGITS
     return int(custom_id or -1) if is_ours else -1
 

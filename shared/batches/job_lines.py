@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,7 @@ from shared.jobs.lines import (
     MISSING,
     NOT_SENT,
     TAKEN_OUT,
+    UNREAD,
     Answer,
     Line,
     LineRange,
@@ -56,6 +57,14 @@ _COLUMNS = (
 _MAX_ANSWER = 64 * 1024 * 1024
 
 
+class _End(NamedTuple):
+    """How a batch has ended for its jobs."""
+
+    label: str
+    error_code: str
+    """Of lines without an answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobBatches:
     """Lines of all customers' jobs."""
@@ -77,10 +86,10 @@ class JobBatches:
         customer, ranges = attempt.job.customer, read_ranges(attempt.lease.lines)
         rows = [row for each in ranges for row in await self._rows(customer, each)]
         unanswered = {_batch_of(row) for row in rows if row.values.get("status") is None}
-        ended = {batch: label for batch in unanswered if (label := await self._ended(customer, batch)) is not None}
+        ended = {batch: end for batch in unanswered if (end := await self._ended(customer, batch)) is not None}
         if ended:  # maybe since they were read
             rows = [row for each in ranges for row in await self._rows(customer, each)]
-        records = [await self._record(customer, row, ended.get(_batch_of(row))) for row in rows]
+        records = [await self._record(row, ended.get(_batch_of(row))) for row in rows]
         return {record.key: record for record in records}
 
     async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str], *, stepless: bool) -> None:
@@ -170,24 +179,31 @@ class JobBatches:
         pages = read_pages(self.table, customer, *keys, columns=_COLUMNS)
         return [row async for rows in pages for row in rows]
 
-    async def _ended(self, customer: str, batch: str) -> str | None:
-        """Return the label of a batch that has been read to its end, or is gone; None if it goes on."""
+    async def _ended(self, customer: str, batch: str) -> _End | None:
+        """Return how a batch has ended for its jobs; None if it goes on."""
         row = await self.table.read(customer, batch_key(batch))
         if row is None:
-            return ""
+            return _End("", MISSING)
         record = read_batch(row)
-        return record.label if record.state in HARVESTED else None
+        if record.state in HARVESTED:
+            return _End(record.label, MISSING)
+        return _End(record.label, UNREAD) if record.is_overdue else None
 
-    async def _record(self, customer: str, row: Row, ended: str | None) -> LineRecord:
-        values, batch, number, body = row.values, _batch_of(row), line_number(row.key), b""
-        if values.get("in_blob"):
-            name = answer_blob(customer, values["job_id"], batch, number)
-            body = await self.blobs.read(self.container, name, _MAX_ANSWER) or b""
-        answer = Answer(error_code=NOT_SENT) if values.get(TAKEN_OUT) else read_answer(values, body)
-        if answer is None and ended is not None:
-            answer = Answer(error_code=MISSING)
-        label = values.get("label") or ended or ""
-        return LineRecord(batch, number, values["key"], values["digest"], answer, label)
+    async def _record(self, row: Row, end: _End | None) -> LineRecord:
+        values, answer = row.values, await stored_answer(self.blobs, self.container, row)
+        if answer is None and end is not None:
+            answer = Answer(error_code=end.error_code)
+        label = values.get("label") or (end.label if end else "")
+        return LineRecord(_batch_of(row), line_number(row.key), values["key"], values["digest"], answer, label)
+
+
+async def stored_answer(blobs: Blobs, container: str, row: Row) -> Answer | None:
+    """Return the answer in a line's row, or in its blob. Raises StorageUnavailable."""
+    values, body = row.values, b""
+    if values.get("in_blob"):
+        name = answer_blob(row.partition, values["job_id"], _batch_of(row), line_number(row.key))
+        body = await blobs.read(container, name, _MAX_ANSWER) or b""
+    return Answer(error_code=NOT_SENT) if values.get(TAKEN_OUT) else read_answer(values, body)
 
 
 def _bought_for(attempt: Attempt) -> ReservedFor:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from shared.billing.customer_records import CustomerRecords
     from shared.connections.resolver import Connections
     from shared.jobs.drain import Drain
+    from shared.jobs.ledger import Ledger
     from shared.jobs.schedule import Schedule
     from shared.settings import Settings
     from shared.storage.base import Blobs, Queues, Table
@@ -28,6 +29,7 @@ class BatchParts:
     schedule: Schedule
     connections: Connections
     client: UpstreamClient
+    ledger: Ledger
     customer_records: CustomerRecords
     drain: Drain
     capabilities: Capabilities

@@ -102,6 +102,8 @@ class BatchRecord:
     failed: int = 0
     woken: int = 0
     """Lines whose jobs have been continued."""
+    is_overdue: bool = False
+    """Whether its jobs have gone on without what was not read of it by then."""
     error_code: str = ""
     error: str = ""
     """Why the provider did not run it, or why the last try came to nothing."""

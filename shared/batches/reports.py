@@ -23,8 +23,8 @@ def is_late(batch: BatchRecord, at: datetime) -> bool:
 
 
 def report_lateness(batch: BatchRecord) -> None:
-    """Log that a batch is late, if it is."""
-    if is_late(batch, at := now()):
+    """Log that a batch is late, if it is and its jobs still wait for it."""
+    if is_late(batch, at := now()) and not batch.is_overdue:
         log.warning(
             "%s customer=%s batch=%s state=%s status=%s lines=%d left_s=%d",
             *(BATCH_LATE, batch.customer, batch.batch_id, batch.state, batch.provider_status or "-", batch.lines),

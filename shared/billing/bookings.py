@@ -11,7 +11,7 @@ from shared.billing.buckets import ZERO
 from shared.billing.budget_pool import BudgetPool
 from shared.billing.money import EXACT, exact_sum
 from shared.billing.reserved_amounts import ReservedAmount
-from shared.billing.usage_records import is_placeholder
+from shared.billing.usage_records import stands_for_attempt
 from shared.contract.budget import Budget
 from shared.storage.base import Row
 
@@ -54,9 +54,8 @@ class BookingRefused(Exception):
 
 def settled_of(booking: Booking, added: Sequence[Row], *, ended: bool) -> Settled:
     """Return what a transaction with these rows settles of a booking."""
-    spent = exact_sum(
-        [booking.measure(row.values) for row in added if row.key.startswith(_RECORDS) and not is_placeholder(row)]
-    )
+    records = [row for row in added if row.key.startswith(_RECORDS) and not stands_for_attempt(row)]
+    spent = exact_sum([booking.measure(row.values) for row in records])
     return booking, spent, ZERO if ended else max(EXACT.subtract(booking.amount, spent), ZERO)
 
 

@@ -52,6 +52,8 @@ class Call:
     Identifies a response or batch that is stored at the provider, and whose usage this is. It is recorded once, however
     often it is fetched.
     """
+    provisional: bool = False
+    """Whether it is `unanswered` only as long as its answer, which is `metered_as` something, can't be read."""
 
     def consumed(self) -> Usage:
         """Return what is known of the consumption: what the provider reported, nothing for an unanswered call."""

@@ -10,7 +10,7 @@ may have been billed. If the attempt was only slow, it appends its own records l
 all its calls are on record: the placeholder's key with `m_` in front, and maybe another day. A placeholder counts on
 its day unless its attempt has a marker of that day or of an earlier one. A marker of a later day withdraws it on its
 own day, as a record that counts -1: no day changes after it was closed. The rule is applied when records are read
-(`usage_entries`).
+(`usage_entries`). A call in a batch that could not be read in time has a placeholder of its own, in the same way.
 """
 
 from __future__ import annotations
@@ -173,18 +173,23 @@ def record_values(labels: RecordLabels, call: Call, at: datetime) -> dict[str, A
 
 
 def is_placeholder(row: Row) -> bool:
-    """Return whether a usage record is the placeholder of an attempt."""
+    """Return whether a usage record is the placeholder of an attempt, or of a call."""
     suffix = row.key.rpartition("_")[2]
     return suffix.startswith("~") and "." not in suffix
 
 
+def stands_for_attempt(row: Row) -> bool:
+    """Return whether a usage record is the placeholder of an attempt that crashed."""
+    return row.key.rpartition("_~")[2].isdecimal()
+
+
 def attempt_of(row: Row) -> str:
-    """Return the part of a placeholder's or marker's key that identifies the attempt: all after its day."""
+    """Return the part of a placeholder's or marker's key that identifies what it stands for: all after its day."""
     return row.key[_DAY.stop + 1 :]
 
 
 def placeholder_key(marker: Row, day: date) -> str:
-    """Return the key that the placeholder of a marker's attempt has if it is of that day."""
+    """Return the key that the placeholder of a marker has if it is of that day."""
     return f"u_{day}_{attempt_of(marker)}"
 
 

@@ -29,7 +29,7 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.usage import NO_USAGE, Usage
 from shared.errors import UpstreamFacts
 from shared.jobs.lease import Lease
-from shared.jobs.lines import is_line
+from shared.jobs.lines import is_line, placeholder_ending
 from shared.storage.base import Row
 from shared.upstream.messages import Operation, Response, is_large
 
@@ -88,7 +88,12 @@ class AttemptUsage:
         """Add calls whose responses the job does not have."""
         for call in calls:
             self._number += 1
-            self._pending.append((call_suffix(self.lease.attempt, self._number), call))
+            own = (
+                placeholder_ending(call.metered_as)
+                if call.provisional
+                else call_suffix(self.lease.attempt, self._number)
+            )
+            self._pending.append((own, call))
             self.metered.add(call.metered_as)
         self.unrecoverable += self.of_calls(calls)
 

@@ -11,34 +11,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-
-import msgspec
 
 from shared.actions.base import Step
 from shared.actions.operation import JsonOperation, not_final
 from shared.billing.reserved_amounts import read_reserved_for
-from shared.billing.usage import UNANSWERED, Call, as_lost, call_of_answer
+from shared.billing.usage import Call, as_lost
 from shared.connections.connection import Connection
-from shared.contract.decoding import json_object
 from shared.errors import (
     CustomerSuspended,
     InvalidJob,
-    ProviderUnavailable,
     RequestRejected,
     UpstreamError,
-    UpstreamFacts,
     UpstreamTimeout,
 )
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.context import ActionContext
-from shared.jobs.lines import BUY_BEFORE_S, MISSING, UNDONE, Answer, Line, LineRecord, digest, is_line, served_by
+from shared.jobs.line_calls import call_of_line, response_of, unanswered
+from shared.jobs.lines import ABSENT, BUY_BEFORE_S, UNDONE, Answer, Line, LineRecord, digest, is_line, served_by
 from shared.jobs.list_price import buy_now
 from shared.jobs.steps import Steps
-from shared.upstream.error_mapping import map_error
 from shared.upstream.messages import Operation, Response
 from shared.upstream.retry import RetryState
 
@@ -48,7 +43,6 @@ MIN_LEFT_S = 1800.0
 """Before its deadline, a job asks for no further lines: a batch would hardly end in time."""
 MIN_BATCH_S = 900.0
 """What a batch is expected to take as long as the connection has not shown it."""
-_REFUSED = 400
 _step: ContextVar[str] = ContextVar("_step", default="")
 
 
@@ -148,15 +142,15 @@ class BatchContext(ActionContext):
 
     def _may_repeat(self, answer: Answer, error: UpstreamError, retries: RetryState) -> bool:
         """Return whether another line may be asked for after this one failed."""
-        if answer.error_code in UNDONE | {MISSING} and self._is_cheapest:
+        if answer.error_code in UNDONE | ABSENT and self._is_cheapest:
             return True  # it is decided anew how
         if answer.error_code in UNDONE:
             return self.attempt.time.seconds_left() >= MIN_LEFT_S
-        return answer.error_code != MISSING and retries.decide(error) is not None
+        return answer.error_code not in ABSENT and retries.decide(error) is not None
 
     def _record_unanswered_line(self, line: LineRecord, error: UpstreamError) -> None:
         if error.facts.unanswered:
-            call = _unanswered(line, error)
+            call = unanswered(line, error)
             self.attempt.usage.add_unsettled_calls([call])
 
 
@@ -164,29 +158,6 @@ def _batched(operation: Operation) -> JsonOperation:
     if not isinstance(operation, JsonOperation) or operation.name not in BATCHED:
         raise InvalidJob("`options.processing` must be standard: this action's calls can't wait for a batch.")
     return operation
-
-
-def response_of(line: LineRecord) -> Response:
-    """Return a line's answer as the response to its call. Raises UpstreamError if it is a refusal, or there is none."""
-    answer = line.answer
-    assert answer is not None  # noqa: S101  # the caller has looked
-    if answer.is_ok:
-        return Response(
-            answer.status,
-            {},
-            answer.body,
-            answer.request_id or None,
-            processing="batch",
-            metered_as=line.metered_as,
-        )
-    if answer.status:
-        raise map_error(answer.status, {}, answer.body)
-    if answer.error_code in UNDONE:
-        raise UpstreamTimeout(answer.error or "The batch ended before this call was made.")
-    if answer.error_code == MISSING:
-        message = "The batch ended without an answer to this call, which may have been billed."
-        raise ProviderUnavailable(message, UpstreamFacts(unanswered=True))
-    raise map_error(_REFUSED, {}, msgspec.json.encode({"error": {"code": answer.error_code, "message": answer.error}}))
 
 
 async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[Call]) -> list[Call]:
@@ -214,7 +185,7 @@ async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[
     unread = (
         line for key, line in lines.items() if line.metered_as not in recorded and key.partition("~")[0] not in steps
     )
-    return [call for line in unread if (call := _call_of(line)) is not None]
+    return [call for line in unread if (call := call_of_line(line)) is not None]
 
 
 async def _read_lines(services: JobServices, attempt: Attempt) -> Mapping[str, LineRecord]:
@@ -229,20 +200,6 @@ async def _read_lines(services: JobServices, attempt: Attempt) -> Mapping[str, L
 def _is_stepless(attempt: Attempt) -> bool:
     lease = attempt.lease
     return (lease.attempt == 1 or lease.is_stepless) and not attempt.saved
-
-
-def _call_of(line: LineRecord) -> Call | None:
-    if line.answer is None:
-        return None
-    try:
-        response = response_of(line)
-    except UpstreamError as error:
-        return _unanswered(line, error) if error.facts.unanswered else None
-    return call_of_answer(json_object(response.body), response.request_id, response.processing, response.metered_as)
-
-
-def _unanswered(line: LineRecord, error: UpstreamError) -> Call:
-    return replace(UNANSWERED, request_id=error.facts.request_id, processing="batch", metered_as=line.metered_as)
 
 
 async def open_batch_context(

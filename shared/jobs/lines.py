@@ -32,8 +32,12 @@ EXPIRED, CANCELLED = "batch_expired", "batch_cancelled"
 """The error codes of lines that the provider had not run when their batch ended."""
 MISSING = "missing"
 """The error code of a line that its batch has ended without."""
+UNREAD = "unread"
+"""That of a line whose batch could not be read before its jobs had to go on. It may be read later."""
 NOT_SENT = "not_sent"
 """That of a line whose batch could not be created."""
+ABSENT = frozenset({MISSING, UNREAD})
+"""The error codes of lines that the provider may have billed, although there is no answer."""
 UNDONE = frozenset({EXPIRED, CANCELLED, NOT_SENT})
 """The error codes of lines that the provider has not run, and so has not billed."""
 _DIGITS = 5
@@ -106,6 +110,16 @@ class LineRange(NamedTuple):
 def metered_as(batch: str, number: int) -> str:
     """Return what identifies a line's answer (see `billing.usage.Call`)."""
     return f"{_METERED}{batch}-{number}"
+
+
+def late(own: str) -> str:
+    """Return what identifies a line's answer that was read after its job had said that there is none."""
+    return f"late-{own}"
+
+
+def placeholder_ending(own: str) -> str:
+    """Return how the key of the placeholder for a line ends whose answer could not be read in time."""
+    return f"~{own}"
 
 
 def is_line(call: Call) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from shared.batches.records import HARVESTED, key_at, read_batch, read_open
 from shared.billing.usage_records import metered_key
 from shared.jobs.batch_message import PREFIX, batch_key
-from shared.jobs.lines import TAKEN_OUT, UNDONE, line_key, line_number, metered_as, read_ranges
+from shared.jobs.lines import TAKEN_OUT, UNDONE, late, line_key, line_number, metered_as, read_ranges
 from shared.jobs.records import job_id_of
 from shared.storage.base import Row, Table
 from shared.storage.bulk import delete_rows, read_pages
@@ -29,7 +29,8 @@ class BatchRows:
         """Return whether one of the batches that a job's column `lines` names will continue the job."""
         for batch in {each.batch for each in read_ranges(lines)}:
             row = await self.table.read(customer, batch_key(batch))
-            if row is not None and read_batch(row).state not in HARVESTED:
+            record = read_batch(row) if row is not None else None
+            if record is not None and record.state not in HARVESTED and not record.is_overdue:
                 return True
         return False
 
@@ -42,8 +43,9 @@ class BatchRows:
         own = {job_id_of(row) for row in jobs}
         columns = [lines for row in jobs if (lines := row.values.get("lines"))]
         rows = [row for row in await self._lines(customer, columns) if row.values["job_id"] in own]
-        billed = [row for row in rows if row.values.get("status") in _OK]
-        await delete_rows(self.table, [Row(customer, _marker_key(row.key), {}) for row in billed])
+        billed = [row for row in rows if _is_bought(row.values)]
+        markers = [Row(customer, key, {}) for row in billed for key in _marker_keys(row.key)]
+        await delete_rows(self.table, markers)
         await delete_rows(self.table, [Row(customer, row.key, {}) for row in rows])
 
     async def remove(self, customer: str, after: str, *, before: datetime) -> str:
@@ -118,6 +120,6 @@ def _is_bought(values: Mapping[str, Any]) -> bool:
     return values.get("status") in {None, *_OK}  # None: its batch has ended without it
 
 
-def _marker_key(line: str) -> str:
-    batch = line[len("l_") :].rpartition("_")[0]
-    return metered_key(metered_as(batch, line_number(line)))
+def _marker_keys(line: str) -> tuple[str, str]:
+    own = metered_as(line[len("l_") :].rpartition("_")[0], line_number(line))
+    return metered_key(own), metered_key(late(own))

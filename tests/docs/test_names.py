@@ -70,7 +70,7 @@ def test_readme_names_all_that_writes_usage_records():
     }
 
     assert writing | {"append_usage"} == named
-    others = {"shared/connections/probe.py", "shared/retention/abandoned_jobs.py"}
+    others = {"shared/connections/probe.py", "shared/retention/abandoned_jobs.py", "shared/batches/late_answers.py"}
     assert {"shared/jobs/attempt_usage.py", *others} == makers
     assert others <= {file for file, _ in rows}
 

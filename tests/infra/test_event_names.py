@@ -84,7 +84,7 @@ def test_events_that_alerts_are_promised_for_are_in_queries():
     promised = {
         "app-faults": {"job_error", "usage_record_exists", "usage_not_recorded", "request_failed", "job_finished"},
         "budgets-exhausted": {"budget_exhausted"},
-        "batches-late": {"batch_late", "batch_unattended", "batch_given_up"},
+        "batches-late": {"batch_late", "batch_unattended", "batch_given_up", "batch_doubled"},
         "callbacks-failing": {"callback_failed"},
         "endpoints-down": {"breaker_open"},
         "jobs-failing": {"job_finished"},

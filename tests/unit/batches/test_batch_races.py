@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import pytest
 
 from local.provider.account import Account
 from local.provider.faults import LOST, BatchFault, CallFault, error
 from shared import clock
-from shared.batches import failures, gathering, records
+from shared.batches import gathering, records
 from shared.jobs.batch_message import encode_batch_message
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
 
@@ -176,17 +175,16 @@ async def test_a_creation_that_another_account_refuses_is_not_taken_for_none(app
     assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"]
 
 
-async def test_a_batch_that_its_provider_never_ends_is_cancelled_and_given_up(
-    app: CrashingApp, caplog, monkeypatch
-) -> None:
-    """A day after its deadline, and logged; here after two hours."""
-    monkeypatch.setattr(failures, "GIVE_UP_AFTER", timedelta(hours=2))
+async def test_a_batch_that_its_provider_never_ends_is_cancelled_and_given_up(app: CrashingApp, caplog) -> None:
+    """A day after its deadline; its jobs have ended soon after that."""
     customer, account, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
     account.durations.cancelling_s = 100 * HOUR
     batch = next(iter(account.batches.values()))
     batch.times["expires_at"] = 1e12
-    await app.finish(jobs, within_s=5 * HOUR)
+    await app.finish(jobs, within_s=2.2 * HOUR)
     assert batch.status == "cancelling"
+    await app.pass_time(27 * HOUR)
+    assert [row["state"] for row in app.rows(customer, "p_")] == ["done"]
     assert "batch_given_up" in caplog.text
     assert {app.result(job)["status"] for job in jobs} == {"failed"}
     assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"] * 2
@@ -197,7 +195,7 @@ async def test_a_second_batch_is_cancelled_and_told(app: CrashingApp, caplog) ->
     customer = app.customer()
     account = app.accounts[customer]
     account.durations.in_progress_s = 3 * HOUR
-    account.faults.batches.add(BatchFault(list_late_s=HOUR))
+    account.faults.batches.add(BatchFault(list_late_s=1.5 * HOUR))
     account.faults.route("batches.create", LOST)
     jobs = [await app.send(customer) for _ in range(3)]
     await app.finish(jobs)
@@ -208,6 +206,11 @@ async def test_a_second_batch_is_cancelled_and_told(app: CrashingApp, caplog) ->
     (row,) = app.rows(customer, "p_")
     billed_twice = len(account.journal.billed()) - 3
     assert (row["doubles"], row["doubled_lines"]) == (1, billed_twice)
+    assert billed_twice > 0
+    usage = app.rows(customer, "u_")
+    assert sorted(row["request_id"] for row in usage) == sorted(each.request_id for each in account.journal.billed())
+    assert sorted(row["outcome"] for row in usage) == ["answered"] * 3 + ["lost"] * billed_twice
+    assert {(row["processing"], row["action"], row["model"]) for row in usage} == {("batch", "chat", "gpt-6-luna")}
 
 
 async def test_a_batch_without_room_is_not_taken_for_its_successor(app: CrashingApp) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from local.provider.faults import HANG, LOST, RouteFault
-from shared.batches import batch_worker, failures, gathering, provider, records
+from shared.batches import batch_worker, gathering, provider, records
 from shared.errors import StorageUnavailable
 from shared.jobs.batch_message import batch_key, encode_batch_message
 from shared.jobs.versions import VERSION
@@ -85,7 +85,6 @@ async def test_a_turn_is_cut_off_whatever_it_waits_for(client, monkeypatch) -> N
 async def test_a_batch_that_can_never_be_read_is_given_up(client, monkeypatch, caplog) -> None:
     """Its output hangs each time."""
     monkeypatch.setattr(batch_worker, "TURN_LIMIT_S", 0.02)
-    monkeypatch.setattr(failures, "GIVE_UP_AFTER", failures.GONE_AFTER)
     async with crashing_app(client, monkeypatch, Process()) as app:
         customer = app.customer()
         app.accounts[customer].faults.route("files.content", HANG, None)

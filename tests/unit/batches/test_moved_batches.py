@@ -85,6 +85,6 @@ async def test_a_batch_that_was_harvested_since_the_export_is_not_bought_again(a
     await move(at, tmp_path / "export")
     await at.finish([job], within_s=60 * 3600)
 
-    assert "provider_unavailable" == at.result(job)["error"]["code"]
+    assert "timeout" == at.result(job)["error"]["code"]
     assert ["unanswered"] == [row["outcome"] for row in at.rows(customer, "u_")]
     assert 1 == len(at.accounts[customer].batches)

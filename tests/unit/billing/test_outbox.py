@@ -246,4 +246,5 @@ def test_whoever_makes_usage_records_is_on_this_list():
     }
 
     transactional = {"jobs/attempt_usage.py", "connections/probe.py", "retention/abandoned_jobs.py"}
+    transactional.add("batches/late_answers.py")  # by Ledger.append_usage
     assert {f"shared/{name}" for name in transactional} == makers
