@@ -26,6 +26,7 @@ from local.stack.processes import Process, running
 from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
 from tests.support.faults import (
+    CLAUDE,
     JOBS,
     BreakConnection,
     FaultProxy,
@@ -39,7 +40,7 @@ from tests.support.faults import (
 from tests.support.harness import Customer
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("chat", "chat with blob", "multi_chat of 3", "image")
+KINDS = ("chat", "chat with blob", "multi_chat of 3", "image", CLAUDE)
 PUBLISHED, STORED = "queue put results", "table transaction merge j"
 
 
@@ -85,7 +86,7 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
         yield opened
 
 
-LONG = ("chat", "image", "multi_chat of 3")  # the chat with a blob makes all requests of a chat, too
+LONG = ("chat", "image", "multi_chat of 3", CLAUDE)  # the chat with a blob makes all requests of a chat, too
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
     """
     requests = await _requests_of(faulty, kind)
     points = [
-        CrashPoint(faulty.proxy, _customer(faulty), number, after)
+        CrashPoint(faulty.proxy, _customer(faulty, kind), number, after)
         for number in range(1, len(requests) + 1)
         for after in (False, True)
     ]
@@ -182,13 +183,13 @@ def _is_published(faulty: FaultyHarness, point: CrashPoint, *, since: int = 0) -
 
 async def _requests_of(faulty: FaultyHarness, kind: str) -> list[str]:
     """Return the requests of an attempt without a crash, and the host's publishing."""
-    customer = _customer(faulty)
+    customer = _customer(faulty, kind)
     await customer.run(**JOBS[kind])
     return [*(request.name for request in faulty.proxy.of(customer.name)), PUBLISHED]
 
 
-def _customer(faulty: FaultyHarness) -> Customer:
-    return faulty.customer(max_concurrency=1)  # so that a job's requests come in much the same order
+def _customer(faulty: FaultyHarness, kind: str) -> Customer:
+    return faulty.customer(kind, max_concurrency=1)  # so that a job's requests come in much the same order
 
 
 async def _send(faulty: FaultyHarness, customer: Customer, kind: str) -> None:

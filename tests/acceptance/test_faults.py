@@ -27,6 +27,7 @@ from shared.jobs.message import Delivery
 from shared.storage import account
 from tests.support.endpoint import Endpoint
 from tests.support.faults import (
+    CLAUDE,
     JOBS,
     FaultyHarness,
     Handler,
@@ -103,7 +104,9 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long if kind == CLAUDE else ()) for kind in KINDS]
+)
 async def test_a_failed_request_loses_nothing_and_buys_nothing_twice(
     faulty: FaultyHarness, kind: str, handler: Handler, lasts: str
 ):
@@ -111,7 +114,7 @@ async def test_a_failed_request_loses_nothing_and_buys_nothing_twice(
     Whichever request of a job's attempt is refused, reset, or made without a response: the job ends with one result,
     and its usage records are what the endpoint answered.
     """
-    customer = faulty.customer()
+    customer = faulty.customer(kind)
     await _run(faulty, customer, kind, lasts)
     requests = [request.name for request in faulty.proxy.of(customer.name)]
 
@@ -127,7 +130,7 @@ async def test_a_failed_request_loses_nothing_and_buys_nothing_twice(
 
 async def _problems(faulty: FaultyHarness, kind: str, plan: FaultPlan, expected_requests: list[str]) -> list[str]:
     """Return what is wrong with a job that has met these faults."""
-    customer = faulty.customer()
+    customer = faulty.customer(kind)
     faulty.proxy.handlers[customer.name] = plan
     try:
         results = await _run(faulty, customer, kind, plan.lasts)

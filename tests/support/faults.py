@@ -47,6 +47,7 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host
 _NOTHING_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")  # they are signed, or not requested
 
 
+CLAUDE = "chat with Claude"
 JOBS: dict[str, dict[str, Any]] = {
     "chat": {},
     "chat with blob": {"output": {"blob": True}},
@@ -54,6 +55,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "image": {"action": "image", "input": {"prompt": "A cat."}},
     "summarize in parts": {"action": "summarize", "input": {"text": "Some words. " * 3_500}},
     "embed": {"action": "embed", "input": {"texts": ["One.", "Two."]}},
+    CLAUDE: {},
 }
 """The members of jobs with steps and without, with blobs and without, beyond those of a chat job."""
 
@@ -167,8 +169,10 @@ class FaultyHarness:
     harness: Harness
     proxy: FaultProxy
 
-    def customer(self, **secret: Any) -> Customer:
+    def customer(self, kind: str = "", **secret: Any) -> Customer:
         """Return a new customer, as `Harness.customer`, whose requests to the endpoint pass the proxy as well."""
+        if kind == CLAUDE:
+            secret |= {"endpoint": f"{self.harness.endpoint.url}/anthropic", "provider": "anthropic"}
         customer = self.harness.customer(**secret)
         customer.account.around = _proxied_endpoint(self.proxy, customer.name)
         return customer
@@ -274,7 +278,7 @@ def _proxied_vault(proxy: FaultProxy) -> Any:
 
 def _proxied_endpoint(proxy: FaultProxy, customer: str) -> Any:
     async def answer(request: web.Request, usual: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        name = f"ai {request.path.removeprefix('/openai/v1/')}"
+        name = f"ai {request.path.removeprefix('/openai/v1/').removeprefix('/anthropic/v1/')}"
         return await proxy.handle(request, ProxiedRequest(customer, name, await request.read()), lambda: usual(request))
 
     return answer
