@@ -139,7 +139,7 @@ param staticModels string = ''
 
 // Network
 
-@description('ALLOWED_ENDPOINT_SUFFIXES: hosts that connections may point at, separated by commas. Empty: Azure\'s and OpenAI\'s.')
+@description('ALLOWED_ENDPOINT_SUFFIXES: hosts that connections may point at, separated by commas. Empty: Azure\'s, OpenAI\'s and Anthropic\'s.')
 param allowedEndpointSuffixes string = ''
 
 @description('ALLOWED_SCOPES: further scopes of Entra tokens that connections may name, separated by commas.')

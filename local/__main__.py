@@ -170,7 +170,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "demo",
         help="run jobs for three customers, and show their results",
-        description="Start the local stack with two workers, run eleven jobs of three customers and of one without a "
+        description="Start the local stack with two workers, run twelve jobs of three customers and of one without a "
         "connection, one of them twice, and show each result and what each customer used. With --endpoint, the jobs "
         "that a chat model can run use that endpoint, at its owner's cost.",
     )

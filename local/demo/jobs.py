@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.paths import PROJECT
+from local.stack.stack import CLAUDE
 
 TEXT = PROJECT / "docs" / "scale.md"
 """The text of two jobs: a page of this project's docs."""
@@ -69,6 +70,10 @@ def demo_jobs(*, real: bool) -> list[DemoJob]:
         DemoJob(
             "embedding",
             _job("northwind", "embed", texts=["a queue of jobs"]) | {"model": "text-embedding-3-small"},
+        ),
+        DemoJob(
+            "chat with Claude",
+            _chat("northwind", system="Be brief.", prompt="What is the capital of Italy?") | {"connection": CLAUDE},
         ),
         DemoJob("raw request", _job("northwind", "raw", method="GET", path="models")),
     ]

@@ -2,12 +2,13 @@
 The demo's customers, one for each kind of endpoint, and the writing of their connections to the local Key Vault.
 
 All three use the same AI endpoints, aimock as `default` and the provider with batches as `patient`, each with its own
-key, which is new at every start.
+key, which is new at every start. One of them has Claude as well, also from aimock.
 """
 
 import json
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from azure.core.credentials import AccessToken
@@ -51,11 +52,17 @@ def demo_customers() -> list[Customer]:
         ),
         Customer(
             "northwind",
-            "OpenAI",
+            "OpenAI; a second connection to Claude",
             "/v1",
             {"provider": "openai", "default_model": "gpt-6-luna"},
         ),
     ]
+
+
+def with_claude(customers: Sequence[Customer]) -> Customer:
+    """The last customer with its other connection, to Claude: the AI endpoint has Anthropic's API, too."""
+    settings = {"provider": "anthropic", "default_model": "claude-sonnet-4-5"}
+    return replace(customers[-1], kind="Claude", path="/v1", settings=settings)
 
 
 async def onboard(vault: Vault, ai_url: str, *customers: Customer, connection: str = "default") -> None:

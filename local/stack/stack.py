@@ -22,7 +22,7 @@ from local.provider.webhooks import subscribe
 from local.stack import ai_endpoint, azurite, hosts
 from local.stack.ai_endpoint import AiEndpoint
 from local.stack.azurite import Azurite
-from local.stack.customers import Customer, demo_customers, onboard, vault_client
+from local.stack.customers import Customer, demo_customers, onboard, vault_client, with_claude
 from local.stack.hosts import Hosts
 from local.stack.processes import Process
 from local.vault import server as vault_server
@@ -40,6 +40,7 @@ NAMES = {
     "JOBS_TABLE": "jobs",
 }
 PATIENT = "patient"
+CLAUDE = "claude"
 """The connection of each customer to the endpoint with batches."""
 
 
@@ -102,6 +103,7 @@ async def start(
         stack = Stack(storage, ai, vault, customers, provider)
         await create_storage(storage.connection_string)
         await onboard(vault, ai.url, *customers)
+        await onboard(vault, ai.url, with_claude(customers), connection=CLAUDE)
         add_accounts(provider, *customers)
         await onboard(vault, provider.url, *customers, connection=PATIENT)
         if workers:

@@ -100,7 +100,7 @@ async def test_a_stack_has_all_that_its_settings_name(running):
     assert settings["KEY_VAULT_URL"] == running.vault.url
     assert settings["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
     assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
-    assert len(running.vault.secrets.live) == 6
+    assert len(running.vault.secrets.live) == 7
     assert {
         "results",
         *(f"{name}{end}" for name in ("jobs", "callbacks", "batches") for end in ("", "-poison")),
