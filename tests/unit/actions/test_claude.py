@@ -12,7 +12,7 @@ import pytest
 from shared.actions.claude import DEFAULT_LIMIT
 from shared.contract.budget import Budget
 from tests.support.customers import Customer
-from tests.support.endpoint import Received, claude_error, completion, reply
+from tests.support.endpoint import Received, claude_error, claude_message, completion, reply
 from tests.support.workers import Worker
 
 TOO_MANY = "max_tokens: {} > 4096, which is the maximum allowed number of output tokens for claude-3-haiku-20240307"
@@ -321,6 +321,19 @@ async def test_patient_processing(worker: Worker):
     assert "only OpenAI has that tier" in results["flex"]["error"]["message"]
     assert ["standard"] == [row["processing"] for row in worker.usage(customer)]
     assert 1 == len(customer.account.received)
+
+
+async def test_a_large_answer_is_read_in_another_process(worker: Worker):
+    """As one of OpenAI's: the worker's loop reads none of it, and the result is a blob."""
+    customer = claude(worker)
+    customer.account.will_answer(claude_message({"type": "text", "text": "word " * 1_000_000}))
+
+    result = await worker.run(customer, job_id="large", **chat())
+
+    assert ("succeeded", 7) == (result["status"], result["usage"]["output_tokens"])
+    blob = result["output_blob"]
+    full = json.loads(worker.memory.blobs.blobs[blob["container"], blob["name"]][0])
+    assert ("stop", 5_000_000) == (full["output"]["finish_reason"], len(full["output"]["text"]))
 
 
 async def test_an_endpoint_that_is_not_claudes(worker: Worker):
