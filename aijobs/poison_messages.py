@@ -106,17 +106,18 @@ async def prepare(services: Services, poisoned: PoisonedMessage) -> tuple[str, b
     job, record = poisoned.job, poisoned.record
     if job is None:
         raise CommandError(f"The message is not one of the app's and stays in the queue. {poisoned.reason}")
-    submitted_at = poisoned.message.inserted_at
+    submitted_at, generation = poisoned.message.inserted_at, 0
     if job.envelope is not None:
-        submitted_at = job.envelope.submitted_at
+        submitted_at, generation = job.envelope.submitted_at, job.envelope.generation
     if isinstance(record, JobRecord):
         submitted_at = record.submitted_at
+        generation = max(generation, record.generation)  # whoever puts it back wants it processed
         if record.state != "done":
             try:  # without this, the ledger would give the job up again at once
                 await services.updates.reset_failed_attempts(record.customer, record.job_id)
             except AlreadyRunning:
                 raise Exists("A worker is running the job at the moment. Try again later.") from None
-    body = await services.outputs.message_of(job, submitted_at=submitted_at, traceparent=None)
+    body = await services.outputs.message_of(job, submitted_at=submitted_at, traceparent=None, generation=generation)
     return services.settings.jobs_queue, body
 
 

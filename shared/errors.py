@@ -34,7 +34,6 @@ RetryLater                    the job is valid, but not now: it is requeued with
 LeaseLost                     another worker has taken over this job: publish nothing, that worker will
 
 An exception that only one module handles is defined where it is raised, such as RowExists in `storage.base`.
-
 A message is a full sentence that names the thing, and never a secret, a URL's query or a body.
 """
 
@@ -209,6 +208,7 @@ class RetryLater(Exception):
 
     usual_delay_s: ClassVar[float] = 60
     stops_clock_s: float = 0  # of the wait, for which the job's deadline does not run
+    is_requeued: bool = False  # whether what continues the job is on its way already
 
     def __init__(self, message: str, delay_s: float | None = None) -> None:
         super().__init__(message)

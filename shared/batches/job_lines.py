@@ -97,7 +97,9 @@ class JobBatches:
         job, submitted_at = attempt.job, attempt.time.submitted_at
         envelope = job.envelope if isinstance(job, QueuedJob) else None
         traceparent = envelope.traceparent if envelope else None
-        message = await self.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
+        message = await self.outputs.message_of(
+            job, submitted_at=submitted_at, traceparent=traceparent, generation=attempt.lease.generation
+        )
         await self._write_bodies(attempt, lines)
         joined = set(pending)
         await attempt.end_with(partial(self._wait, attempt, list(_parts(lines)), message, joined, stepless))

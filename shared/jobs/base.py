@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 class BatchWait(RetryLater):
     """A job's calls wait for a batch of its provider, which continues the job. `wait` ends the attempt."""
 
+    is_requeued = True
+
     def __init__(self, message: str, wait: Callable[[], Awaitable[None]]) -> None:
         super().__init__(message, 0)
         self.wait = wait

@@ -34,6 +34,7 @@ async def claim(
     members: dict[str, Any] = {
         "fingerprint": fingerprint(job),
         "submitted_at": delivery.submitted_at,
+        "generation": delivery.generation,
         "action": job.action,
         "callback_url": job.output.callback,
     }

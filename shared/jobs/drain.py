@@ -13,11 +13,12 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from shared.errors import RetryLater, UpstreamFacts
+from shared.errors import RetryLater, StorageUnavailable, UpstreamFacts
+from shared.storage.base import MAX_HIDDEN_S
 
 GRACE_S = 9.5
 """Seconds until all functions have ended: the host grants ten. What telemetry has not sent yet follows."""
@@ -122,6 +123,18 @@ class Drain:
             raise
         finally:
             self._calls.discard(call)
+
+    async def hand_over(self, reason: RetryLater, requeue: Callable[[RetryLater], Awaitable[None]]) -> None:
+        """
+        During the stop, have a job requeued before it is released, which then says so in its row.
+
+        Its message may come again, minutes later: then the row says that another one has taken its place. That must be
+        sent before. After a long wait, the schedule has the next one, which it takes of a released job only.
+        """
+        if self.is_stopping and reason.delay_s <= MAX_HIDDEN_S:
+            with suppress(StorageUnavailable):  # it is tried again after the release
+                await requeue(reason)
+                reason.is_requeued = True
 
     async def stop(self) -> None:
         """Begin nothing more, and wait until nothing runs any more: for the grace at most."""

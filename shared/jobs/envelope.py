@@ -35,6 +35,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """The trace that the job belongs to (w3.org/TR/trace-context), if telemetry is on. An invalid one is ignored."""
     marker: Annotated[str, Meta(max_length=64)] | None = None
     """What the row of a job has that only the app itself sends (see `jobs.statement_jobs`)."""
+    generation: Annotated[int, Meta(ge=0)] = 0
+    """How often a worker that stopped has sent the job again (see `lease.check_claim`)."""
     version: Version = 0
     """Of the worker that sent it (see `jobs.versions`)."""
 
@@ -65,12 +67,12 @@ def decode_queued_job(body: bytes, *, default_id: str) -> QueuedJob:
     return job
 
 
-def encode_queued_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None) -> bytes:
-    """Return the job's message, with its id, the time when it was first submitted, its trace, marker and version."""
+def encode_queued_job(job: Job, *, submitted_at: datetime, traceparent: str | None = None, generation: int) -> bytes:
+    """Return the job's message, with its id, and the envelope: the marker is that of the job's own."""
     marker = job.envelope.marker if isinstance(job, QueuedJob) and job.envelope is not None else None
-    optional = {"traceparent": traceparent, "marker": marker}
+    optional = {"traceparent": traceparent, "marker": marker, "generation": generation}
     envelope = {"submitted_at": rfc3339(submitted_at), "version": VERSION}
-    envelope |= {name: text for name, text in optional.items() if text}
+    envelope |= {name: value for name, value in optional.items() if value}
     return msgspec.json.encode({**explicit_members(job), "_envelope": envelope})
 
 

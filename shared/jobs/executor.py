@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -51,9 +51,10 @@ log = logging.getLogger(NAMESPACE)
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Executes attempts."""
+    """Executes attempts. `requeue` sends the job's next message, and raises StorageUnavailable."""
 
     services: JobServices
+    requeue: Callable[[RetryLater], Awaitable[None]]
 
     async def execute(self, job: Job, lease: Lease, work: Work, attempt: Attempt | None = None) -> bytes:
         """
@@ -158,6 +159,7 @@ class Executor:
             if isinstance(outcome.reason, BatchWait):
                 await self._wait_for_batch(attempt, outcome.reason)
             if attempt.time.allows(outcome.reason.delay_s - outcome.reason.stops_clock_s):
+                await self.services.drain.hand_over(outcome.reason, self.requeue)
                 await attempt.release(outcome.reason)
                 raise outcome.reason
             outcome = outcome.fallback

@@ -2,6 +2,10 @@
 A lease: the right of one worker to run a job, until it expires.
 
 The owner's id and the row's etag fence it: a worker that has lost its lease can't change the job's row.
+
+A worker that stops sends its jobs again, while the host may keep the messages that it had, hidden, and deliver them
+minutes later. So the new message is of the next generation, and the row says which one is the latest. It never says so
+before that message is sent, or is there to be claimed with: whatever dies when, the latest one is still to come.
 """
 
 from __future__ import annotations
@@ -15,14 +19,24 @@ from typing import Any
 import msgspec
 
 from shared.contract.usage import Usage
-from shared.errors import LeaseLost
+from shared.errors import AlreadyRunning, LeaseLost
 from shared.ids import new_id
-from shared.jobs.records import is_worker_dead, job_key, time_row
+from shared.jobs.records import is_worker_dead, job_key, new_incarnation, time_row
 from shared.jobs.versions import VERSION
 from shared.storage.base import Row
 
 MAX_REASON_LENGTH = 1000
 """Characters of a reason that are kept in a job's row."""
+MAX_GENERATION = 10**9
+"""Anybody can write a message, but a column holds no number of any size. Two of this one are the same."""
+SUPERSEDED_FOR = timedelta(hours=1)
+"""
+How long after its job has last run a message of an earlier generation is dropped. The host keeps one hidden for ten
+minutes. What comes later may be all that is left, after a failover of Storage or a fault that nobody has thought of.
+"""
+_BUSY_S, _STOPPING_S = 15.0, 2.0
+_SAME_TIME = timedelta(seconds=1)
+"""As exact as the time at which a queue got a message."""
 _DIED = "The worker that ran it died."
 _STATES_AFTER = {"running": {"running"}, "waiting": {"running", "waiting", "cancelled"}, "done": {"running", "done"}}
 """By the state that a lease's write sets: the states in which its row may be found if the write is refused."""
@@ -62,6 +76,8 @@ class Lease:
     """Whether the job has waited with it; else a worker has died that may have used it."""
     budget_wait_s: float = 0
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
+    generation: int = 0
+    """Of the message with which it was claimed."""
     lines: str = ""
     """Its lines in batches of its provider (see `jobs.lines`)."""
     is_stepless: bool = False
@@ -85,9 +101,44 @@ class Lease:
         return row, [] if self.etag else [time_row(self.customer, self.job_id, self.submitted_at)]
 
 
-def first_lease(customer: str, job_id: str, submitted_at: datetime, at: datetime) -> Lease:
+class Superseded(LeaseLost):
+    """The message is not the job's latest, which continues the job or has ended it."""
+
+
+def first_lease(customer: str, job_id: str, submitted_at: datetime, at: datetime, generation: int = 0) -> Lease:
     """Return the lease of a job's first attempt, which starts at `at`. It has no etag yet."""
-    return Lease(customer, job_id, 1, submitted_at, at, new_id(), "", incarnation=new_incarnation())
+    incarnation = new_incarnation()
+    return Lease(customer, job_id, 1, submitted_at, at, new_id(), "", incarnation=incarnation, generation=generation)
+
+
+def next_generation(generation: int) -> int:
+    """Return that of the message which a worker that stops sends."""
+    return min(generation + 1, MAX_GENERATION)
+
+
+def check_claim(row: Row, first: Lease, at: datetime) -> None:
+    """
+    Raise if the job in `row` can't be claimed with the message that `first` would have been the lease of.
+
+    Raises Superseded, or AlreadyRunning if another worker has a lease that holds.
+    """
+    values = row.values
+    if first.generation < values.get("generation", 0) and _is_superseded(values, first, at):
+        raise Superseded(f"A later message of job {first.job_id} has taken this one's place.")
+    if values["state"] == "running" and values["lease_until"] > at:
+        left_s = (values["lease_until"] - at).total_seconds()
+        busy_s = _BUSY_S if first.generation <= values.get("generation", 0) else _STOPPING_S  # it is being released
+        raise AlreadyRunning(f"Another worker runs job {first.job_id}.", min(left_s + 1, busy_s))
+
+
+def _is_superseded(values: Mapping[str, Any], first: Lease, at: datetime) -> bool:
+    """
+    Return whether a message of an earlier generation is not needed. It is, whatever its generation, if its sender has
+    sent the job again; if a batch wakes the job with it; or if nothing has happened for long.
+    """
+    is_same = first.submitted_at < values["submitted_at"] + _SAME_TIME
+    is_wakeup = values["state"] != "done" and values.get("lines")
+    return is_same and not is_wakeup and at - values["lease_until"] < SUPERSEDED_FOR
 
 
 def next_lease(row: Row, at: datetime) -> Lease:
@@ -117,6 +168,7 @@ def next_lease(row: Row, at: datetime) -> Lease:
         keeps_reservation=bool(values.get("reservation")) and values["state"] in {"waiting", "cancelled"},
         budget_wait_s=_budget_wait_s(values, at),
         incarnation=values.get("incarnation", ""),
+        generation=values.get("generation", 0),
         lines=values.get("lines", ""),
         is_stepless=values.get("stepless", False),
     )
@@ -150,6 +202,7 @@ def lease_values(lease: Lease, at: datetime, seconds: float) -> dict[str, Any]:
         "reason_code": lease.reason_code,
         "cancelled": lease.cancelled,
         "owner": lease.owner,
+        "generation": lease.generation,
         "version": VERSION,
         "started_at": lease.started_at,
         **renewal(at, seconds),
@@ -185,8 +238,3 @@ def own_row(lease: Lease, row: Row | None, new_state: str) -> Row:
     if row is None or row.values["owner"] != lease.owner or row.values["state"] not in _STATES_AFTER[new_state]:
         raise LeaseLost(f"The lease on job {lease.job_id} was lost.") from None
     return row
-
-
-def new_incarnation() -> str:
-    """Return an incarnation for a job that gets its row."""
-    return new_id()[:8]

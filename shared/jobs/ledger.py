@@ -24,9 +24,10 @@ from shared.jobs.fingerprint import check_fingerprint
 from shared.jobs.lease import (
     MAX_REASON_LENGTH,
     Lease,
+    check_claim,
     first_lease,
     lease_values,
-    new_incarnation,
+    next_generation,
     next_lease,
     own_row,
     renewal,
@@ -35,21 +36,18 @@ from shared.jobs.records import (
     NO_WAKEUP,
     FinishedJob,
     JobRecord,
-    is_worker_dead,
     job_key,
+    queued_values,
     read_record,
     time_row,
 )
 from shared.jobs.step_rows import StepRecord, read_step, step_prefix, step_row
 from shared.jobs.usage_conflicts import append_usage, is_written, without_conflicts, without_written
-from shared.jobs.versions import VERSION
 from shared.settings import LEASE_S
 from shared.storage.base import Row, RowChanged, RowExists, Table, Write
 
 if TYPE_CHECKING:
     from shared.billing.outbox import Outbox
-
-_BUSY_S = 15.0
 
 
 class Ledger:
@@ -74,6 +72,7 @@ class Ledger:
         *,
         fingerprint: str,
         submitted_at: datetime,
+        generation: int = 0,
         action: str = "",
         callback_url: str | None = None,
         first: Lease | None = None,
@@ -85,11 +84,11 @@ class Ledger:
         first attempt, if it has one. `exists`: the job probably has a row. An attempt that `buys` nothing itself needs
         no lease before its first write: if that is refused, because another worker has written, nothing was lost.
         Raises JobConflict if the id belongs to a job with another fingerprint, AlreadyRunning if another worker has a
-        lease that holds.
+        lease that holds, Superseded.
         """
+        lease = first or first_lease(customer, job_id, submitted_at, now(), generation)
         if exists and (row := await self._table.read(customer, job_key(job_id))) is not None:
-            return await self._claim_existing(job_id, row, fingerprint, buys=buys)
-        lease = first or first_lease(customer, job_id, submitted_at, now())
+            return await self._claim_existing(lease, row, fingerprint, buys=buys)
         values = {
             **lease_values(lease, now(), self.lease_s),
             "fingerprint": fingerprint,
@@ -104,7 +103,7 @@ class Ledger:
         try:
             etag, *_ = await self._write(Row(customer, job_key(job_id), values), [entry], operation_id=new_id())
         except RowChanged as exc:
-            return await self._claim_existing(job_id, exc.row, fingerprint)
+            return await self._claim_existing(lease, exc.row, fingerprint)
         return replace(lease, etag=etag)
 
     async def submit(self, job: Job, *, fingerprint: str, submitted_at: datetime, marker: str = "") -> JobRecord:
@@ -114,19 +113,9 @@ class Ledger:
         Without its `marker`, no message of the job is accepted (see `jobs.statement_jobs`).
         Raises JobConflict if the id belongs to a job with another fingerprint.
         """
-        values = {
-            "state": "queued",
-            "attempt": 0,
-            "owner": "",
-            "fingerprint": fingerprint,
-            "submitted_at": submitted_at,
-            "action": job.action,
-            "model": job.model or "",
-            "incarnation": new_incarnation(),
-            "version": VERSION,
-            **({"callback_url": job.output.callback} if job.output.callback else {}),
-            **({"marker": marker} if marker else {}),
-        }
+        values = {**queued_values(job), "fingerprint": fingerprint, "submitted_at": submitted_at}
+        if marker:
+            values["marker"] = marker
         row = Row(job.customer, job_key(job.id), values)
         try:
             await self._table.insert(row, beside=[time_row(job.customer, job.id, submitted_at)])
@@ -167,6 +156,7 @@ class Ledger:
         """
         values = {
             "state": "waiting",
+            "generation": next_generation(lease.generation) if because.is_requeued else lease.generation,
             "retries": retries,
             "failed_attempts": lease.failed_attempts + failed,
             "storage_failed": isinstance(because, StorageUnavailable),
@@ -205,26 +195,23 @@ class Ledger:
         return [read_step(row, prefix) async for row in self._table.scan(lease.customer, prefix, f"{prefix}~")]
 
     async def _claim_existing(
-        self, job_id: str, row: Row | None, fingerprint: str, *, buys: bool = True
+        self, first: Lease, row: Row | None, fingerprint: str, *, buys: bool = True
     ) -> Lease | FinishedJob:
-        row, at = _present(row, job_id), now()
-        values = row.values
+        row, at = _present(row, first.job_id), now()
         check_fingerprint(row, fingerprint)
-        if values["state"] == "done":
-            return FinishedJob(values["result_body"])
-        if values["state"] == "running" and not is_worker_dead(values["state"], values.get("lease_until"), at):
-            left_s = (values["lease_until"] - at).total_seconds()
-            raise AlreadyRunning(f"Another worker runs job {job_id}.", min(left_s + 1, _BUSY_S))
-        lease = next_lease(row, at)
+        check_claim(row, first, at)
+        if row.values["state"] == "done":
+            return FinishedJob(row.values["result_body"])
+        lease = replace(next_lease(row, at), generation=first.generation)
         new_values = lease_values(lease, at, self.lease_s)
-        if values.get("wakeup"):  # it does not wait in the schedule any more
+        if row.values.get("wakeup"):  # it does not wait in the schedule any more
             new_values |= NO_WAKEUP
         if not (buys or lease.crashed_attempts):
             return replace(lease, unwritten=new_values)
         try:
             etag = await self._table.merge(Row(row.partition, row.key, new_values, row.etag))
         except RowChanged:
-            raise AlreadyRunning(f"Another worker has just claimed job {job_id}.", 1) from None
+            raise AlreadyRunning(f"Another worker has just claimed job {first.job_id}.", 1) from None
         return replace(lease, etag=etag)
 
     async def _change(self, lease: Lease, values: Mapping[str, Any], added: Sequence[Row], operation_id: str) -> Lease:

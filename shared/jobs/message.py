@@ -1,7 +1,9 @@
-"""A queue message as it was delivered, and what follows from it. Pure, except for the clock."""
+"""A queue message as it was delivered, and what follows from it. Pure, except for clock and jitter."""
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +18,9 @@ from shared.contract.processing import DEFAULT_DEADLINES_S
 from shared.contract.result import Result
 from shared.errors import JobError, RetryLater
 from shared.jobs.envelope import QueuedJob
+from shared.jobs.lease import MAX_GENERATION
+
+_MAX_JITTERED_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Delivery:
     """The job has been in the queue before."""
     traceparent: str | None = None
     """The trace of the request that submitted the job, or of its first attempt."""
+    generation: int = 0
+    """See Envelope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +54,18 @@ Work = DecodedJob | JobError | RetryLater | None
 
 def restore_envelope(job: QueuedJob, delivery: Delivery) -> tuple[QueuedJob, Delivery]:
     """
-    Return the job, and its delivery with the time at which the job was first submitted.
+    Return the job, and its delivery with what the envelope says, such as the time at which the job was first submitted.
 
-    That time stands in the message, which anybody can write: it counts only if it is not later than the delivery's own,
-    nor earlier than any deadline reaches back.
+    That stands in the message, which anybody can write: the time counts only if it is not later than the delivery's
+    own, nor earlier than any deadline reaches back, and the generation only as far as a table's column reaches.
     """
     if job.envelope is None:
         return job, delivery
     earliest = delivery.submitted_at - timedelta(seconds=MAX_DEADLINE_S)
     submitted_at = max(min(delivery.submitted_at, job.envelope.submitted_at), earliest)
-    return job, replace(delivery, submitted_at=submitted_at, traceparent=job.envelope.traceparent)
+    generation = min(job.envelope.generation, MAX_GENERATION)
+    traceparent = job.envelope.traceparent
+    return job, replace(delivery, submitted_at=submitted_at, traceparent=traceparent, generation=generation)
 
 
 def deadline_of(job: Job, submitted_at: datetime) -> datetime:
@@ -74,6 +83,19 @@ def starts_at(job: Job, submitted_at: datetime) -> datetime:
 def clock_start(job: Job, submitted_at: datetime, waited_s: float) -> datetime:
     """Return the time for `deadline_of`, of a job that has waited for so long while its deadline did not run."""
     return starts_at(job, submitted_at) + timedelta(seconds=waited_s) if waited_s else submitted_at
+
+
+def with_jitter(delay_s: float, left_s: float) -> float:
+    """
+    Return the seconds for which a job is requeued that has so many left before its deadline.
+
+    The jitter leaves time before the deadline, if there is any after the wait. The wait ends not long after the
+    deadline, at which the job ends unless something is still unavailable.
+    """
+    jitter_s = min(delay_s, _MAX_JITTERED_S) * random.uniform(0, 0.1)  # noqa: S311
+    if delay_s < left_s:
+        jitter_s = min(jitter_s, (left_s - delay_s) / 2)
+    return min(delay_s + jitter_s, max(left_s, 1.0) if left_s > 0 else math.inf)
 
 
 def rejected(delivery: Delivery, error: JobError) -> Result:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -100,13 +101,14 @@ class Outputs:
         await self._blobs.write(blob.container, blob.name, data, content_type)
         return blob
 
-    async def message_of(self, job: Job, *, submitted_at: datetime, traceparent: str | None) -> bytes:
+    async def message_of(self, job: Job, *, submitted_at: datetime, traceparent: str | None, generation: int) -> bytes:
         """
         Return the job as a message, with its input in a blob of its own if it would not fit otherwise.
 
         Raises StorageUnavailable.
         """
-        body = encode_queued_job(job, submitted_at=submitted_at, traceparent=traceparent)
+        encode = partial(encode_queued_job, submitted_at=submitted_at, traceparent=traceparent, generation=generation)
+        body = encode(job)
         if len(body) <= MESSAGE_LIMIT:
             return body
         if job.job_id is None:  # a blob would belong to no job, so the host has to deliver its message again
@@ -116,7 +118,7 @@ class Outputs:
         else:
             job, name, data = move_input(job, self._settings.results_container)
             await self.write(job, name, data, _JSON)
-        return encode_queued_job(job, submitted_at=submitted_at, traceparent=traceparent)
+        return encode(job)
 
     async def read_own_blob(self, job: Job, name: str) -> bytes:
         """Read a blob that `write` has written for the job. Raises StorageUnavailable."""

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from shared.ids import new_id
+from shared.jobs.versions import VERSION
 from shared.storage.base import Row
+
+if TYPE_CHECKING:
+    from shared.contract.job import Job
 
 _LATEST_MS = 10**14 - 1
 """Milliseconds since 1970, in the year 5138: subtracting from it sorts the newest first."""
@@ -25,7 +30,7 @@ NO_WAKEUP: dict[str, Any] = {"waits": "", "wakeup": b""}
 _OPTIONAL_COLUMNS = (
     *("state", "attempt", "submitted_at", "action", "model", "started_at", "finished_at", "lease_until"),
     *("result_body", "reason", "reason_code", "cancelled", "failed_attempts", "due_at", "wakeup", "marker"),
-    *("budget_wait_s", "version", "lines"),
+    *("budget_wait_s", "version", "generation", "lines"),
     *_CALLBACK_COLUMNS,
 )
 
@@ -70,6 +75,8 @@ class JobRecord:
     """Seconds that it has waited for a budget's next period, while its deadline did not run."""
     version: int = 0
     """Of the worker that last claimed or submitted it (see `jobs.versions`)."""
+    generation: int = 0
+    """Of the message that last claimed it, or of the next one, which a worker that stopped has sent (see `lease`)."""
     lines: str = ""
     """Its lines in batches of its provider (see `jobs.lines`)."""
     callback_url: str = ""
@@ -96,6 +103,26 @@ def may_continue(record: JobRecord, at: datetime) -> bool:
 def job_key(job_id: str) -> str:
     """Return the key of a job's row."""
     return f"j_{job_id}"
+
+
+def new_incarnation() -> str:
+    """Return an incarnation for a job that gets its row (see `Lease`)."""
+    return new_id()[:8]
+
+
+def queued_values(job: Job) -> dict[str, Any]:
+    """Return what the row of a job that has not started has of the job itself."""
+    callback = {"callback_url": job.output.callback} if job.output.callback else {}
+    return {
+        "state": "queued",
+        "attempt": 0,
+        "owner": "",
+        "action": job.action,
+        "model": job.model or "",
+        "incarnation": new_incarnation(),
+        "version": VERSION,
+        **callback,
+    }
 
 
 def job_id_of(row: Row) -> str:

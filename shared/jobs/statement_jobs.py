@@ -101,7 +101,8 @@ class StatementJobs:
         job = next(job for job in jobs if fingerprint(job) == record.fingerprint)
         envelope = Envelope(submitted_at=record.submitted_at, marker=record.marker)
         job = msgspec.structs.replace(job, envelope=envelope)
-        await self.queues.send(self.jobs_queue, encode_queued_job(job, submitted_at=record.submitted_at))
+        body = encode_queued_job(job, submitted_at=record.submitted_at, generation=record.generation)
+        await self.queues.send(self.jobs_queue, body)
 
     async def _remove(self, record: JobRecord) -> None:
         """Delete the row of a job that has ended, in the version that was read, and its place in time."""

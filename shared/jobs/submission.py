@@ -84,7 +84,9 @@ class Submissions:
             self._sent.set(submitted, time.monotonic())
 
     async def _send(self, job: Job, record: JobRecord, traceparent: str | None) -> None:
-        body = await self.outputs.message_of(job, submitted_at=record.submitted_at, traceparent=traceparent)
+        body = await self.outputs.message_of(
+            job, submitted_at=record.submitted_at, traceparent=traceparent, generation=record.generation
+        )
         # A cancelled job ends at once.
         due_at = starts_at(job, record.submitted_at) if record.state == "queued" else record.submitted_at
         await self.schedule.send_at(job.customer, job.id, body, due_at=due_at)

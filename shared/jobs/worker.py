@@ -7,11 +7,10 @@ bytes ► job ► lease ► (attempt) ► result
 from __future__ import annotations
 
 import logging
-import math
-import random
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
@@ -22,7 +21,6 @@ from shared.contract.job import Job, named_blob
 from shared.contract.processing import PATIENT
 from shared.contract.result import encode_result
 from shared.errors import (
-    AlreadyRunning,
     InternalError,
     InvalidJob,
     JobError,
@@ -31,20 +29,28 @@ from shared.errors import (
     StorageUnavailable,
     Throttled,
 )
-from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, NAMESPACE
+from shared.event_names import JOB_REJECTED, JOB_REQUEUED, LEASE_LOST, MESSAGE_SUPERSEDED, NAMESPACE
 from shared.jobs.admission import PATIENT_JOBS
-from shared.jobs.base import BatchWait, JobServices
+from shared.jobs.base import JobServices
 from shared.jobs.claiming import claim
 from shared.jobs.crash_log import CRASHED, drop_frames, log_crash, log_text
 from shared.jobs.envelope import QueuedJob, check_marker, decode_queued_job
-from shared.jobs.executor import MAX_FAILED_ATTEMPTS, Executor
-from shared.jobs.fingerprint import fingerprint
-from shared.jobs.message import DecodedJob, Delivery, clock_start, deadline_of, log_name, rejected, restore_envelope
-from shared.jobs.records import FinishedJob, may_continue
+from shared.jobs.executor import Executor
+from shared.jobs.lease import Superseded, next_generation
+from shared.jobs.message import (
+    DecodedJob,
+    Delivery,
+    clock_start,
+    deadline_of,
+    log_name,
+    rejected,
+    restore_envelope,
+    with_jitter,
+)
+from shared.jobs.records import FinishedJob
 from shared.jobs.unreadable import is_left
 from shared.storage.base import MAX_HIDDEN_S
 
-_RESUME_S, _MAX_JITTERED_S = 60.0, 3600.0
 _OWN_QUEUE_FOR = timedelta(minutes=10)
 """How long beyond its deadline a job's own results queue is tried, before the result goes to the default one."""
 
@@ -82,7 +88,8 @@ class Worker:
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
                     else:
-                        result_body = await Executor(self.services).execute(job, lease, work, attempt)
+                        executor = Executor(self.services, partial(self._requeue, job, delivery, queue))
+                        result_body = await executor.execute(job, lease, work, attempt)
             except Exception as exc:  # noqa: BLE001  # see _handle
                 failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
             else:
@@ -96,6 +103,8 @@ class Worker:
         The ledger gives a job up after MAX_FAILED_ATTEMPTS, long before the host does. So what comes here is a message
         that could not be requeued because Storage was faulty, or with which a worker died before each claim.
         """
+        from shared.jobs.poisoned import resume, with_own_id  # noqa: PLC0415  # few messages come here
+
         job: QueuedJob | None = None
         queue = self.services.settings.poison_queue
         with ExitStack() as spans:
@@ -105,14 +114,15 @@ class Worker:
                 spans.enter_context(self.services.telemetry.job(job, delivery.traceparent))
                 self.services.settings.check()
                 await check_marker(job, self.services)
-                job = await self._with_own_id(job, delivery)
-                if await self._resume(job, delivery):
+                job = await with_own_id(self.services, job, delivery)
+                if await resume(self.services, job, delivery, self._requeue):
                     return None
                 lease, _ = await claim(self.services, job, delivery, None)
                 if isinstance(lease, FinishedJob):
                     result_body = lease.result_body
                 else:
-                    result_body = await Executor(self.services).execute(job, lease, None)
+                    executor = Executor(self.services, partial(self._requeue, job, delivery, queue))
+                    result_body = await executor.execute(job, lease, None)
             except Exception as exc:  # noqa: BLE001  # see _handle
                 failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
             else:
@@ -127,8 +137,11 @@ class Worker:
         if (job is None or isinstance(exc, InvalidJob)) and await is_left(exc, delivery, queue, self.services):
             return None
         if isinstance(exc, RetryLater) and job is not None:
-            if not isinstance(exc, BatchWait):
+            if not exc.is_requeued:
                 await self._requeue(job, delivery, queue, exc)
+            return None
+        if isinstance(exc, Superseded):
+            log.info("%s %s", MESSAGE_SUPERSEDED, log_name(job, delivery))
             return None
         if isinstance(exc, LeaseLost):
             log.warning("%s %s", LEASE_LOST, log_name(job, delivery))
@@ -150,34 +163,6 @@ class Worker:
             if not may_be_known or not (isinstance(error, RetryLater) or await get(job.customer, job.id)):
                 raise
             return error
-
-    async def _with_own_id(self, job: QueuedJob, delivery: Delivery) -> QueuedJob:
-        """Return a job without a `job_id` under the id that it had before the host gave its message another."""
-        if job.id != delivery.message_id:
-            return job
-        try:
-            own_id = await self.services.queries.find_unfinished(job.customer, fingerprint(job))
-        except AlreadyRunning:
-            if now() < deadline_of(job, delivery.submitted_at):
-                raise
-            return job
-        return msgspec.structs.replace(job, job_id=own_id or job.id)
-
-    async def _resume(self, job: Job, delivery: Delivery) -> bool:
-        """Requeue a job that may still run, up to MAX_FAILED_ATTEMPTS times. Return whether it was requeued."""
-        services, digest = self.services, fingerprint(job)
-        record = await services.queries.get_same(job.customer, job.id, digest)
-        if record is None:  # no attempt could begin
-            record = await services.ledger.submit(job, fingerprint=digest, submitted_at=delivery.submitted_at)
-        delivery = replace(delivery, submitted_at=clock_start(job, record.submitted_at, record.budget_wait_s))
-        is_late = now() >= deadline_of(job, delivery.submitted_at)
-        if is_late or record.failed_attempts >= MAX_FAILED_ATTEMPTS or not may_continue(record, now()):
-            return False
-        reason = RetryLater("The host moved the message to the poison queue before the job had ended.", _RESUME_S)
-        await self._requeue(job, delivery, services.settings.jobs_queue, reason)
-        with suppress(RetryLater):  # it may be running already
-            await services.updates.add_failed_attempt(job.customer, job.id)
-        return True
 
     async def _admit(self, job: Job, delivery: Delivery) -> AbstractContextManager[object]:
         deadline, limiter = deadline_of(job, delivery.submitted_at), self.services.limiter
@@ -226,15 +211,14 @@ class Worker:
         submitted_at = clock_start(job, delivery.submitted_at, int(delay.stops_clock_s))
         if queue == self.services.settings.poison_queue and job.id == delivery.message_id and not keeps_id:
             job = msgspec.structs.replace(job, job_id=None)  # that is the host's id, not the one that the job had
-        body = await self.services.outputs.message_of(job, submitted_at=submitted_at, traceparent=traceparent)
-        left_s = (deadline_of(job, submitted_at) - now()).total_seconds()
-        # With jitter that leaves time before the deadline, if there is any after the wait; and not long after the
-        # deadline, at which the job ends unless something is still unavailable.
-        jitter_s = min(delay.delay_s, _MAX_JITTERED_S) * random.uniform(0, 0.1)  # noqa: S311
-        if delay.delay_s < left_s:
-            jitter_s = min(jitter_s, (left_s - delay.delay_s) / 2)
-        delay_s = min(delay.delay_s + jitter_s, max(left_s, 1.0) if left_s > 0 else math.inf)
-        if isinstance(delay, Throttled):
+        is_stopping = self.services.drain.is_stopping
+        # The host may deliver this one again.
+        generation = next_generation(delivery.generation) if is_stopping else delivery.generation
+        body = await self.services.outputs.message_of(
+            job, submitted_at=submitted_at, traceparent=traceparent, generation=generation
+        )
+        delay_s = with_jitter(delay.delay_s, (deadline_of(job, submitted_at) - now()).total_seconds())
+        if isinstance(delay, Throttled) or (is_stopping and delay.delay_s <= MAX_HIDDEN_S):
             # It may be unclaimed, and on record as running, or as done but not published: the schedule takes neither.
             delay_s = min(delay_s, MAX_HIDDEN_S)
         if queue == self.services.settings.poison_queue:

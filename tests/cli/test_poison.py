@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from shared.batches.records import new_batch_id
-from shared.clock import now
+from shared.clock import now, rfc3339
 from shared.contract.callback import CallbackMessage, encode_callback
 from shared.contract.documents import CallbackState
 from shared.contract.job import decode_job
@@ -129,6 +130,24 @@ async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer,
     result = json.loads(await cli.harness.deliver(body) or b"")
 
     assert ("succeeded", 1) == (result["status"], len(customer.account.received))
+
+
+async def test_retried_message_is_processed_whatever_its_generation(cli: CliRunner, customer: Customer, poison: str):
+    """Workers that stopped have sent later ones, and have ended the job: whoever retries this one wants its result."""
+    await customer.run(job_id="done")
+    table = cli.harness.services.table
+    row = await table.read(customer.name, "j_done")
+    assert row is not None
+    await table.merge(replace(row, values={"generation": 2}))
+    envelope = {"submitted_at": rfc3339(row.values["submitted_at"]), "generation": 1}
+    earlier = json.dumps(customer.job(job_id="done", _envelope=envelope)).encode()
+    await cli.harness.services.queues.send(poison, earlier)
+
+    await cli.expect("poison retry --all")
+    (body,) = await cli.queued()
+
+    assert None is await cli.harness.deliver(earlier)
+    assert "succeeded" == json.loads(await cli.harness.deliver(body) or b"")["status"]
 
 
 @pytest.fixture

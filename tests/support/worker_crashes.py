@@ -46,8 +46,8 @@ class Process:
     """
     A worker process. It dies at its operation `dies_at`, counted from 1, `after` that was made or before.
 
-    At `stops_at`, it gets SIGTERM: what runs goes on to its end, and another process takes what follows. `chance` lets
-    others run before an operation.
+    At `stops_at`, it gets SIGTERM: what runs goes on to its end, another process takes what follows, and the messages
+    that it had come again, as if the host had cut it off. `chance` lets others run before an operation.
     """
 
     dies_at: int = 0
@@ -217,7 +217,7 @@ class CrashingApp(PatientApp):
             failure = None if task.cancelled() else task.exception()
             if message is None:
                 assert failure is None or isinstance(failure, WorkerDied | StorageUnavailable), failure
-            elif task in waiting or failure is not None:
+            elif task in waiting or failure is not None or self.process.drain.is_stopping:
                 self._requeue(message)
         if self.process.died.is_set() or self.process.drain.is_stopping:
             self.crashes += 1

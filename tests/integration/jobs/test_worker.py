@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from shared.jobs.drain import Drain
+from shared.jobs.message import Delivery
 from shared.upstream import retry
+from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.endpoint import completion, error
 from tests.support.harness import Harness
 
@@ -79,3 +84,41 @@ async def test_a_requeued_job_is_in_the_jobs_queue(harness: Harness, monkeypatch
     assert time.monotonic() - start >= 2
     result = await customer.run(*messages)
     assert ("succeeded", 2, "m-1") == (result["status"], result["attempts"], result["job_id"])
+
+
+async def test_message_that_a_stopped_worker_had_is_dropped_when_it_comes_again(harness: Harness):
+    """The queue delivers it again with its id and its time of insertion, after the one that has taken its place."""
+    customer, endpoint = harness.customer(), BlockingEndpoint()
+    customer.account.will_answer(endpoint)
+    queue = harness.queues.get_queue_client(harness.environment["JOBS_QUEUE"])
+    await queue.clear_messages()
+
+    async def receive(hidden_s: int) -> Delivery:
+        while True:
+            message = await queue.receive_message(visibility_timeout=hidden_s)
+            if message is not None:
+                return Delivery(base64.b64decode(message.content), message.id, message.inserted_on)
+            await asyncio.sleep(0.1)
+
+    await queue.send_message(base64.b64encode(customer.body(job_id="job-1")).decode())
+    first = await receive(4)
+    stopped = replace(harness.services, drain=Drain(calls_s=0))
+
+    async def invocation() -> bytes | None:
+        stopped.drain.join()
+        return await stopped.worker.process(first)
+
+    job = asyncio.create_task(invocation())
+    await endpoint.called.wait()
+    await stopped.drain.stop()
+    endpoint.release.set()
+    second = await receive(300)
+    result = await harness.services.worker.process(second)
+    again = await receive(300)
+
+    assert None is await job
+    assert result is not None
+    assert (first, None) == (again, await harness.services.worker.process(again))
+    outcomes = sorted(record["outcome"] for record in await customer.usage())
+    assert ("succeeded", ["answered", "unanswered"]) == (json.loads(result)["status"], outcomes)
+    await queue.clear_messages()

@@ -29,10 +29,11 @@ def test_a_requeued_job_is_the_same_job(members: dict[str, Any]):
     """Encoding a job and decoding it again keeps its id, its fingerprint and every member."""
     job = decode_job(json.dumps(members).encode(), default_id="m-1")
 
-    again = decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED), default_id="m-2")
+    again = decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED, generation=0), default_id="m-2")
 
     assert (job.id, fingerprint(job)) == (again.id, fingerprint(again))
-    assert encode_queued_job(job, submitted_at=SUBMITTED) == encode_queued_job(again, submitted_at=SUBMITTED)
+    bodies = [encode_queued_job(each, submitted_at=SUBMITTED, generation=0) for each in (job, again)]
+    assert bodies[0] == bodies[1]
     assert (job.output, job.options, job.metadata) == (again.output, again.options, again.metadata)
     if "input" in members:
         assert json.loads(bytes(job.input)) == json.loads(bytes(again.input)) == members["input"]
@@ -49,7 +50,7 @@ def test_a_job_that_is_decoded_can_be_requeued(depth: int):
         job = decode_job(deep, default_id="m-1")
     except InvalidJob:
         return
-    again = decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED), default_id="m")
+    again = decode_queued_job(encode_queued_job(job, submitted_at=SUBMITTED, generation=0), default_id="m")
 
     assert fingerprint(job) == fingerprint(again)
 
@@ -57,4 +58,5 @@ def test_a_job_that_is_decoded_can_be_requeued(depth: int):
 def test_a_message_has_no_defaults():
     """A job is requeued without its defaults, so that they do not make it too large for its message."""
     envelope = {"_envelope": {"submitted_at": "2026-11-20T13:12:00.000Z", "version": VERSION}}
-    assert SMALLEST | {"job_id": "m-1"} | envelope == json.loads(encode_queued_job(decoded(), submitted_at=SUBMITTED))
+    body = encode_queued_job(decoded(), submitted_at=SUBMITTED, generation=0)
+    assert SMALLEST | {"job_id": "m-1"} | envelope == json.loads(body)

@@ -14,10 +14,10 @@ from shared.jobs.lease import (
     Lease,
     first_lease,
     lease_values,
-    new_incarnation,
     next_lease,
     renewal,
 )
+from shared.jobs.records import new_incarnation
 from shared.jobs.versions import VERSION
 from shared.storage.base import Row
 
@@ -117,7 +117,8 @@ def test_a_cancelled_job_stays_cancelled(values: dict[str, Any], cancelled: bool
 
 def test_a_row_says_what_its_lease_says():
     """A lease that is written and read again, after a crash, has the same values and one crash more."""
-    lease = next_lease(row(attempt=3, failed_attempts=1, crashed_attempts="1,2", reason="Slow down."), MOMENT)
+    columns = {"attempt": 3, "failed_attempts": 1, "crashed_attempts": "1,2", "generation": 2}
+    lease = next_lease(row(**columns, reason="Slow down."), MOMENT)
 
     values = lease_values(lease, MOMENT, 90)
 
@@ -131,6 +132,7 @@ def test_a_row_says_what_its_lease_says():
         "reason_code": "",
         "cancelled": False,
         "owner": lease.owner,
+        "generation": 2,
         "version": VERSION,
         "started_at": START,
         "lease_until": MOMENT + timedelta(seconds=90),

@@ -207,10 +207,10 @@ async def test_an_input_that_does_not_fit_a_message_goes_to_a_blob(larger: bool)
     """The message names it then; the job has the same fingerprint, and the same input when it is read."""
     blobs = MemoryBlobs()
     outputs, inputs = Outputs(settings(), blobs), Inputs(settings(), blobs)
-    empty = len(await outputs.message_of(job(prompt=""), submitted_at=SUBMITTED, traceparent=None))
+    empty = len(await outputs.message_of(job(prompt=""), submitted_at=SUBMITTED, traceparent=None, generation=0))
     sent = job(prompt="x" * (MESSAGE_LIMIT - empty + larger))
 
-    body = await outputs.message_of(sent, submitted_at=SUBMITTED, traceparent=None)
+    body = await outputs.message_of(sent, submitted_at=SUBMITTED, traceparent=None, generation=0)
 
     received = decode_queued_job(body, default_id="")
     assert larger == (len(body) < 1000)
@@ -226,7 +226,7 @@ async def test_white_space_in_an_input_that_names_a_blob_is_left_out():
     sent = msgspec.structs.replace(job(), input=spaced)
     blobs = MemoryBlobs()
 
-    body = await Outputs(settings(), blobs).message_of(sent, submitted_at=SUBMITTED, traceparent=None)
+    body = await Outputs(settings(), blobs).message_of(sent, submitted_at=SUBMITTED, traceparent=None, generation=0)
 
     received = decode_queued_job(body, default_id="")
     assert {} == blobs.blobs

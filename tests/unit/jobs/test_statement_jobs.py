@@ -210,6 +210,7 @@ async def test_a_job_whose_message_was_lost_is_sent_again_on_demand(worker: Work
         assert None is await worker.deliver(customer, body)
         worker.memory.blobs.down = False
         worker.requeued()
+    await worker.change_row(customer, JOB_ID, generation=1)  # of a worker that stopped
 
     assert "running" == await worker.services.statement_jobs.submit(customer.name, DOCUMENT)
     result = await worker.run(customer, await submit(worker, customer, again=True))
