@@ -33,13 +33,16 @@ def portable(schema: Any) -> Any:
     return inner
 
 
-def exactly_one(first: str, second: str) -> Schema:
+def exactly_one(first: str, second: str, *others: str) -> Schema:
     """
-    The keywords for an object that has one of two members, not null, and not the other.
+    The keywords for an object that has one of these members, not null, and none of the others.
 
     Not `oneOf`: generators make a union of it, whose types have nothing but that member.
     """
-    return {"if": _has(first), "then": {"not": _has(second)}, "else": _has(second)}
+    if not others:
+        return {"if": _has(first), "then": {"not": _has(second)}, "else": _has(second)}
+    null = {name: {"type": "null"} for name in (second, *others)}
+    return {"if": _has(first), "then": {"properties": null}, "else": exactly_one(second, *others)}
 
 
 def _has(member: str) -> Schema:

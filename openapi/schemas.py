@@ -173,7 +173,7 @@ def _add_checks(schemas: dict[str, Schema]) -> None:
         if messages["type"] == "array":
             messages["items"] = {"$ref": f"{REFS}Message"}
     schemas["ChatInput"] |= exactly_one("messages", "prompt")
-    schemas["SummarizeInput"] |= exactly_one("text", "blob")
+    schemas["SummarizeInput"] |= exactly_one("text", "blob", "blobs")
     if connection := schemas.get("ConnectionRecord"):
         connection["required"] = ["endpoint"]  # in a secret, a tag may hold it instead
         connection["properties"]["endpoint"] = _without_null(connection["properties"]["endpoint"])

@@ -18,7 +18,7 @@ from msgspec import Raw
 from shared.actions.operation import JsonOperation
 from shared.billing.usage import Call
 from shared.connections.connection import Connection
-from shared.contract.names import BlobName
+from shared.contract.names import BlobName, NamedBlob
 from shared.contract.result import OutputBlob, Status
 from shared.errors import CredentialRejected, InvalidJob, JobError, RequestRejected, RetryLater
 from shared.upstream.capabilities import ModelCapabilities
@@ -87,6 +87,22 @@ class InputFile(Protocol):
 
     def chunks(self, start: int, size: int) -> AsyncIterator[bytes]:
         """Iterate over these bytes. Raises as `read`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that the input names, as text."""
+
+    text: str
+    content_type: str
+    pages: int | None = None
+    """Or slides; None: the format has none."""
+    pages_without_text: str | None = None
+    """Those that have pictures only, such as "3-5, 8"."""
+    is_extracted: bool = False
+    """The text was made from another format: a later version of the app may make another one."""
+    memory: object = None
+    """As in InputBlob."""
 
 
 def failed(error: JobError) -> Completed:
@@ -180,6 +196,13 @@ class Context(Protocol):
 
     async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
         """As `read_blob`, for one that is too large to be whole in memory, of at most `max_bytes`."""
+
+    async def read_document(self, named: NamedBlob) -> Document:
+        """
+        Return the text of a document that the input names: text, Markdown, HTML, PDF, DOCX or PPTX.
+
+        Raises InvalidJob, which names the blob; StorageUnavailable; Throttled if its turn does not come.
+        """
 
 
 class Action(Protocol):

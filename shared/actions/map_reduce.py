@@ -76,6 +76,8 @@ class Summaries:
     ctx: Context
     size: int = PART_TOKENS
     """Estimated tokens of a part. Each refusal as too long reduces it."""
+    at_headings: bool = False
+    """The text has headings of a document's sections and pages."""
     _failure: JobError | None = None
     """The error that fails the job. No call is made after it."""
     _slots: asyncio.Semaphore = field(init=False)
@@ -99,9 +101,10 @@ class Summaries:
         if "size" not in value:
             return [value]
         if value["checksum"] != _checksum(text):
-            return [InvalidJob("`input.blob` was changed while the job ran.")]
+            return [InvalidJob("A blob of the job's input was changed while the job ran.")]
         self.size = min(self.size, value["size"])
-        pieces = await self.ctx.compute(split, text, value["size"], large=len(text) > _LONG_TEXT)
+        divide = partial(split, at_headings=value.get("at_headings", False))
+        pieces = await self.ctx.compute(divide, text, value["size"], large=len(text) > _LONG_TEXT)
         parts = [part for part in pieces if part.strip()]
         results: list[list[Part]] = await asyncio.gather(
             *(self.summarize(part, f"{key}{number:04}", combining=combining) for number, part in enumerate(parts, 1))
@@ -114,7 +117,7 @@ class Summaries:
                 raise self._failure
             tokens = estimate_tokens(text)
             if tokens > self.size:
-                return _split(text, self.size)
+                return self._split(text)
             words = None if whole else max(_MIN_WORDS, tokens // _TOKENS_PER_WORD)
             messages = summary_messages(text, self.request, combining=combining, part_words=words)
 
@@ -127,13 +130,18 @@ class Summaries:
                 if can_split(error):
                     # For two parts, not three: each may be a little more than half, since parts end at boundaries.
                     self.size = min(self.size, tokens * 5 // 8)
-                    return _split(text, self.size)
+                    return self._split(text)
                 self._failure = error
                 raise
             step = await self.ctx.compute(read_summary, response, adapted, whole, large=response.is_large)
             if "error" in step.value:
                 self._failure = error_from_body(step.value["error"])
             return step
+
+    def _split(self, text: str) -> Step:
+        # Steps of earlier versions, which did not split at headings, have no such member.
+        split_at = {"at_headings": True} if self.at_headings else {}
+        return Step({"size": self.size, "checksum": _checksum(text), **split_at})
 
     async def _complete(
         self, messages: list[dict[str, Any]], is_final: Callable[[RequestRejected], bool]
@@ -150,10 +158,6 @@ class Summaries:
         response, adapted = await complete(without_system(messages), is_final=is_final)
         capabilities.learn_replacement(_SYSTEM, _USER)
         return response, ["the system message became a part of the user message", *adapted]
-
-
-def _split(text: str, size: int) -> Step:
-    return Step({"size": size, "checksum": _checksum(text)})
 
 
 def _checksum(text: str) -> int:

@@ -11,10 +11,11 @@ from msgspec import Raw
 from shared.actions.base import Completed, Context, Outcome
 from shared.actions.fan_out import Part, join, reason_of
 from shared.actions.map_reduce import Summaries
+from shared.actions.summary_source import read_source
 from shared.actions.text_splitter import estimate_tokens
 from shared.contract.error_codec import error_from_body
 from shared.contract.summarize import Summarize, decode_summarize
-from shared.errors import CredentialRejected, InvalidJob, ProviderUnavailable, UpstreamRetryLater
+from shared.errors import CredentialRejected, ProviderUnavailable, UpstreamRetryLater
 
 NEEDS_MODEL = True
 
@@ -34,8 +35,9 @@ def keeps_blobs(_: Summarize) -> bool:
 
 async def run(request: Summarize, ctx: Context) -> Outcome:
     """See Action."""
-    text, _memory = await _read(request, ctx)  # the text's, as long as this runs
-    summaries = Summaries(request, ctx)
+    source = await read_source(request, ctx)
+    text = source.text
+    summaries = Summaries(request, ctx, at_headings=source.documents is not None)
     answers: list[dict[str, Any]] = []
     level = first_parts = 0
     while True:
@@ -49,24 +51,12 @@ async def run(request: Summarize, ctx: Context) -> Outcome:
         answers += level_answers
         first_parts = first_parts or len(level_answers)
         if level_answers[0]["whole"]:
-            return Completed(_output(answers, first_parts, level))
+            output = _output(answers, first_parts, level)
+            return Completed(output if source.documents is None else output | {"documents": source.documents})
         before, text = text, "\n\n".join(answer["text"].strip() for answer in level_answers)
         if estimate_tokens(text) > max(summaries.size, _MAX_LENGTH_RATIO * estimate_tokens(before)):
             return Completed(None, (), "failed", _not_shorter(len(level_answers)))
         level += 1
-
-
-async def _read(request: Summarize, ctx: Context) -> tuple[str, object]:
-    if isinstance(request.source, str):
-        return request.source, None
-    data, memory = await ctx.read_blob(request.source, at="input.blob")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        raise InvalidJob(f"`input.blob` is not valid UTF-8 (byte {exc.start}).") from exc
-    if not text.strip():
-        raise InvalidJob("`input.blob` contains no text.")
-    return text, memory
 
 
 def _error_of(part: Part) -> Exception | None:

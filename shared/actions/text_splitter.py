@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Models' tokenizers are byte-pair encoders over UTF-8. English has 4 or more characters a token
 # (platform.openai.com/tokenizer), code and tables about 3. Beyond ASCII fewer bytes are merged, and rare CJK characters
@@ -30,6 +31,8 @@ _BOUNDARIES = (
     re.compile(r"[.!?…][\"'”’»)\]]*\s+|[。！？｡]+[」』”’）]*"),  # noqa: RUF001  # sentences
     re.compile(r"\s+|\u200b"),  # words
 )
+_HEADINGS = re.compile(r"\n(?=#{1,6} |\[(?:Page|Slide) [0-9])")
+"""Where the sections and pages of a document begin, as `shared/documents/` marks them."""
 _ZERO_WIDTH_JOINER = "\u200d"
 _MAX_CLUSTER_LENGTH = 32
 """Characters. A longer grapheme cluster may be split; real ones are shorter."""
@@ -44,20 +47,22 @@ def estimate_tokens(text: str) -> int:
     return -(-_weight(text) // _WEIGHT_PER_TOKEN)
 
 
-def split(text: str, limit_tokens: int) -> list[str]:
+def split(text: str, limit_tokens: int, *, at_headings: bool = False) -> list[str]:
     """
     Return consecutive parts of `text`, each of at most `limit_tokens` estimated tokens. Joined, they are `text`.
 
-    A part ends at the last boundary in its second half: of a paragraph, else of a line, a sentence or a word. Without
-    any boundary it ends where it is full, but not within a grapheme cluster. So there are at most about twice as many
-    parts as necessary. Raises ValueError if `limit_tokens` is below MIN_LIMIT.
+    A part ends at the last boundary in its second half: of a paragraph, else of a line, a sentence or a word; with
+    `at_headings` before a heading, if there is one. Without any boundary it ends where it is full, but not within a
+    grapheme cluster. So there are at most about twice as many parts as necessary. Raises ValueError if `limit_tokens`
+    is below MIN_LIMIT.
     """
     if limit_tokens < MIN_LIMIT:
         raise ValueError(f"`limit_tokens` must be at least {MIN_LIMIT}.")
+    boundaries = (_HEADINGS, *_BOUNDARIES) if at_headings else _BOUNDARIES
     parts, start = [], 0
     while start < len(text):
         full = _longest_end(text, start, limit_tokens * _WEIGHT_PER_TOKEN)
-        end = full if full == len(text) else _boundary(text, start, full)
+        end = full if full == len(text) else _boundary(text, start, full, boundaries)
         parts.append(text[start:end])
         start = end
     return parts
@@ -85,9 +90,9 @@ def _longest_end(text: str, start: int, max_weight: int) -> int:
     return low
 
 
-def _boundary(text: str, start: int, full: int) -> int:
+def _boundary(text: str, start: int, full: int, boundaries: Sequence[re.Pattern[str]]) -> int:
     half = start + (full - start + 1) // 2
-    for pattern in _BOUNDARIES:
+    for pattern in boundaries:
         positions = [match.end() for match in pattern.finditer(text, max(start, half - 1), full)]
         if positions and positions[-1] > start:
             return positions[-1]

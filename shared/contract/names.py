@@ -87,6 +87,16 @@ class BlobName(Struct, frozen=True):
     name: str
 
 
+class NamedBlob(Struct, frozen=True):
+    """A blob that an input names, and the path of the member that does."""
+
+    blob: BlobName
+    at: str
+
+    def __str__(self) -> str:
+        return f"`{self.at}` ({self.blob.container}/{self.blob.name})"
+
+
 def is_name(text: object) -> bool:
     """Whether `text` is a customer's id or a connection's name (NAME_RULE)."""
     return isinstance(text, str) and len(text) <= _NAME_LENGTH and _is_name(text) is not None
@@ -108,3 +118,25 @@ def parse_blob_name(text: Any, *, at: str) -> BlobName:
         raise InvalidJob(f"`{at}` must be a blob's `container/name`.")
     container, _, name = text.partition("/")
     return BlobName(container, name)
+
+
+def named_blob(text: Any, *, at: str) -> NamedBlob:
+    """The blob that the member `at` names. Raises InvalidJob as `parse_blob_name`."""
+    return NamedBlob(parse_blob_name(text, at=at), at)
+
+
+def blobs_of(job_input: Any) -> list[NamedBlob]:
+    """The blobs that a decoded input names: in its members, or in lists that these are."""
+    names = job_input.__struct_fields__ if isinstance(job_input, Struct) else ()
+    named = []
+    for name in names:
+        value = getattr(job_input, name)
+        is_list = isinstance(value, list | tuple)
+        for number, part in enumerate(value if is_list else (value,)):
+            if isinstance(part, BlobName):
+                named.append(NamedBlob(part, f"input.{name}[{number}]" if is_list else f"input.{name}"))
+            elif isinstance(part, NamedBlob):
+                named.append(part)
+            else:
+                break  # no list has other things beside blobs
+    return named

@@ -1,4 +1,4 @@
-"""The input of `summarize`: a text, or a blob that holds one, and what its summary should be like."""
+"""The input of `summarize`: a text, or blobs with documents, and what its summary should be like."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from msgspec import Meta, Raw, Struct
 
 from shared.contract.chat import check_parameters
 from shared.contract.decoding import decode
-from shared.contract.names import BlobName, BlobPath, Text, parse_blob_name
+from shared.contract.names import BlobPath, NamedBlob, Text, named_blob
 from shared.errors import InvalidJob
 
+MAX_BLOBS = 50
 Style = Literal["paragraph", "bullets", "headline"]
 
 
 class SummarizeInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`text`, or `blob` with the name of one; the parameters are those of every call."""
+    """`text`, or `blob` or `blobs` with documents; the parameters are those of every call."""
 
     text: Text | None = None
     """The text to summarize, of any length."""
     blob: BlobPath | None = None
-    """A blob that holds the text, in place of `text`."""
+    """A blob in place of `text`: plain text, Markdown, HTML, PDF, DOCX or PPTX."""
+    blobs: Annotated[list[BlobPath], Meta(min_length=1, max_length=MAX_BLOBS)] | None = None
+    """Several such blobs, in place of `text`, which are summarized as one."""
     style: Style = "paragraph"
     """What the summary looks like."""
     max_words: Annotated[int, Meta(ge=1)] | None = None
@@ -36,8 +39,8 @@ class SummarizeInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Summarize(Struct, frozen=True):
     """The summary that a job asks for."""
 
-    source: str | BlobName
-    """The text, or the blob that holds it."""
+    source: str | tuple[NamedBlob, ...]
+    """The text, or the blobs that hold it."""
     style: str = "paragraph"
     max_words: int | None = None
     language: str | None = None
@@ -61,11 +64,14 @@ def decode_summarize(data: Raw | bytes) -> Summarize:
     )
 
 
-def _source(summary: SummarizeInput) -> str | BlobName:
-    if summary.text is not None and summary.blob is not None:
-        raise InvalidJob("`input.text` and `input.blob` can't be combined: leave one of them out.")
+def _source(summary: SummarizeInput) -> str | tuple[NamedBlob, ...]:
+    named = [name for name in ("text", "blob", "blobs") if getattr(summary, name) is not None]
+    if len(named) > 1:
+        raise InvalidJob(f"`input.{named[0]}` and `input.{named[1]}` can't be combined: leave one of them out.")
+    if summary.text is not None:
+        return summary.text
     if summary.blob is not None:
-        return parse_blob_name(summary.blob, at="input.blob")
-    if summary.text is None:
-        raise InvalidJob("`input` needs `text` or `blob`.")
-    return summary.text
+        return (named_blob(summary.blob, at="input.blob"),)
+    if summary.blobs is None:
+        raise InvalidJob("`input` needs `text`, `blob` or `blobs`.")
+    return tuple(named_blob(blob, at=f"input.blobs[{number}]") for number, blob in enumerate(summary.blobs))

@@ -13,9 +13,8 @@ import msgspec
 from shared.actions.base import action_named
 from shared.contract.documents import ENDED, STATES, JobDocument, JobPage
 from shared.contract.job import Job, decode_job, named_blob
-from shared.contract.names import BlobName, is_job_id, is_name
+from shared.contract.names import blobs_of, is_job_id, is_name
 from shared.contract.result import Result
-from shared.contract.summarize import Summarize
 from shared.errors import InvalidJob, RetryLater
 from shared.http.auth import Caller
 from shared.http.conditional import with_etag
@@ -136,9 +135,9 @@ class JobsResource:
             raise Problem(413, "too_large", f"`input` is larger than {MAX_INPUT_BYTES} bytes.")
         self.outputs.check(job)
         job_input, _ = await self.inputs.load(job, action_named(job.action).decode)
-        if isinstance(job_input, Summarize) and isinstance(job_input.source, BlobName):
+        for named in blobs_of(job_input):
             # Whether the blob exists shows when the job runs: nothing of it is needed here.
-            self.inputs.check(job.customer, job_input.source, at="input.blob")
+            self.inputs.check(job.customer, named.blob, at=named.at)
 
     async def _find(self, request: Request, caller: Caller) -> JobRecord:
         customer, job_id = request.params["customer"], request.params["job_id"]

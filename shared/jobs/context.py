@@ -1,8 +1,4 @@
-"""
-What an action has while it runs: calls on the job's connection with retries, steps, blobs. See `actions.base.Context`.
-
-A context belongs to one attempt and one resolved connection; after a key rotation the action gets another one.
-"""
+"""What an action has while it runs: calls on the job's connection with retries, steps, blobs, documents."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from shared.actions.base import InputBlob, InputFile, Step, T
+from shared.actions.base import Document, InputBlob, InputFile, Step, T
 from shared.actions.operation import JsonOperation, not_final
 from shared.connections.connection import Connection
-from shared.contract.names import BlobName
+from shared.contract.names import BlobName, NamedBlob
 from shared.contract.result import OutputBlob
 from shared.errors import (
     AccountBlocked,
@@ -49,7 +45,7 @@ _unsaved_responses: ContextVar[list[Response]] = ContextVar("_unsaved_responses"
 
 @dataclass(slots=True)
 class ActionContext:
-    """See `actions.base.Context`."""
+    """See `actions.base.Context`. It is of one attempt and one connection: after a key rotation, there is another."""
 
     services: JobServices
     attempt: Attempt
@@ -191,6 +187,10 @@ class ActionContext:
     async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
         """See Context."""
         return await self.services.inputs.open(self.attempt.job.customer, blob, at=at, max_bytes=max_bytes)
+
+    async def read_document(self, named: NamedBlob) -> Document:
+        """See Context."""
+        return await self.services.inputs.documents.read(self.attempt.job.customer, named)
 
     async def _do(self, work: Callable[[], Awaitable[Step]]) -> Step:
         responses: list[Response] = []

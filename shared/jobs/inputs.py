@@ -11,7 +11,7 @@ import msgspec
 
 from shared.actions.base import InputBlob, InputFile
 from shared.contract.job import Job, named_blob
-from shared.contract.names import BlobName
+from shared.contract.names import BlobName, NamedBlob
 from shared.errors import InvalidJob, ProviderUnavailable, Throttled
 from shared.jobs.fingerprint import is_own_input
 from shared.settings import Settings
@@ -20,6 +20,7 @@ from shared.storage.base import Blobs, BlobTooLarge
 from shared.upstream.messages import is_large
 
 if TYPE_CHECKING:
+    from shared.jobs.document_inputs import DocumentInputs
     from shared.upstream.side_process import SideProcess
 
 MAX_INPUT_BYTES = 16 * 1024 * 1024
@@ -31,7 +32,7 @@ MAX_WAIT_S = 5.0
 _RETRY_S = 10.0
 _SMALL_BYTES = 1024 * 1024
 """What takes less memory is not counted."""
-_MAX_DECODED_BYTES = 112 * 1024 * 1024
+MAX_DECODED_BYTES = 112 * 1024 * 1024
 """What a blob takes at most, decoded: as text, and the lists, objects and members that `decoding` allows."""
 _BYTES_PER_MARK = {b"[": 70, b"{": 70, b":": 150}
 
@@ -52,6 +53,13 @@ class Inputs:
         from shared.upstream.side_process import SideProcess  # noqa: PLC0415  # most workers never need it
 
         return SideProcess()
+
+    @cached_property
+    def documents(self) -> DocumentInputs:
+        """Reads the documents that jobs name."""
+        from shared.jobs.document_inputs import DocumentInputs  # noqa: PLC0415  # few jobs name any
+
+        return DocumentInputs(self)
 
     async def load(self, job: Job, decode: Callable[[bytes], T]) -> tuple[T, object]:
         """
@@ -83,6 +91,17 @@ class Inputs:
         if not (own or blob.container in containers) or not blob.name.startswith(f"{customer}/"):
             raise InvalidJob(f"`{at}` must be in {' or '.join(containers)}, and its name must begin with {customer}/.")
 
+    async def read_small(self, customer: str, named: NamedBlob) -> bytes | None:
+        """Return a blob of little memory, or None if it has more. Raises InvalidJob, StorageUnavailable."""
+        self.check(customer, named.blob, at=named.at)
+        try:
+            data = await self._blobs.read(named.blob.container, named.blob.name, _SMALL_BYTES)
+        except BlobTooLarge:
+            return None
+        if data is None:
+            raise _missing(named.at)
+        return data
+
     async def read(self, customer: str, blob: BlobName, *, at: str) -> InputBlob:
         """
         Read a blob, as soon as there is memory for it.
@@ -95,17 +114,17 @@ class Inputs:
             try:
                 data = await self._blobs.read(blob.container, blob.name, _SMALL_BYTES)
             except BlobTooLarge:
-                memory = await self._reserve(customer, _MAX_DECODED_BYTES)
+                memory = await self.reserve(customer, MAX_DECODED_BYTES)
                 data = await self._blobs.read(blob.container, blob.name, MAX_INPUT_BYTES)
         except BlobTooLarge as exc:
             raise InvalidJob(str(exc)) from None
         if data is None:
-            raise InvalidJob(f"`{at}` names a blob that does not exist.")
+            raise _missing(at)
         size = len(data) + sum(data.count(mark) * count for mark, count in _BYTES_PER_MARK.items())
         if memory is not None:
             memory.shrink(size)
         elif size > _SMALL_BYTES:
-            memory = await self._reserve(customer, min(size, _MAX_DECODED_BYTES))
+            memory = await self.reserve(customer, min(size, MAX_DECODED_BYTES))
         return InputBlob(data, memory)
 
     async def open(self, customer: str, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
@@ -115,7 +134,8 @@ class Inputs:
         self.check(customer, blob, at=at)
         return await open_file(self._blobs, blob, at=at, max_bytes=max_bytes)
 
-    async def _reserve(self, customer: str, amount: int) -> Reservation:
+    async def reserve(self, customer: str, amount: int) -> Reservation:
+        """Take memory for a large input, at most MAX_DECODED_BYTES. Raises Throttled if there is none in time."""
         # Not for as long as it takes: a job that waits has a slot of its customer's, and may have memory itself.
         try:
             async with asyncio.timeout(MAX_WAIT_S):
@@ -123,3 +143,7 @@ class Inputs:
         except TimeoutError:
             message = "The jobs that run have all the memory that there is for this customer's large inputs."
             raise Throttled(message, _RETRY_S) from None
+
+
+def _missing(at: str) -> InvalidJob:
+    return InvalidJob(f"`{at}` names a blob that does not exist.")

@@ -118,13 +118,16 @@ async def test_what_the_queue_refuses_is_refused_at_once(customer: Customer, mem
 
 
 @pytest.mark.parametrize("blob", ["{inputs}/somebody-else/a.txt", "nowhere/{customer}/a.txt"])
-async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(customer: Customer, blob: str):
-    """400 before the job is accepted, with the message of a run."""
+@pytest.mark.parametrize("member", ["blob", "blobs"])
+async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(customer: Customer, blob: str, member: str):
+    """400 before the job is accepted, with the message of a run: for each blob that a job names."""
     name = blob.format(inputs=customer.harness.environment["INPUT_CONTAINERS"], customer=customer.name)
-    refused = await post(customer, action="summarize", input={"blob": name})
-    result = await customer.run(action="summarize", input={"blob": name})
+    named = {"input": {"blob": name} if member == "blob" else {"blobs": [name]}}
+    refused = await post(customer, action="summarize", **named)
+    result = await customer.run(action="summarize", **named)
 
-    refused.assert_problem(400, "invalid_job", "`input.blob` must be in")
+    path = "input.blob" if member == "blob" else "input.blobs[0]"
+    refused.assert_problem(400, "invalid_job", f"`{path}` must be in")
     assert result["error"]["message"] == refused.json["detail"]
 
 

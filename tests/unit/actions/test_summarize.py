@@ -145,8 +145,8 @@ async def test_parts_are_combined_as_the_job_requests():
     ("data", "message"),
     [
         ("\ufeffGrüße".encode(), None),
-        (b"Gr\xfc\xdfe", "`input.blob` is not valid UTF-8 (byte 2)."),
-        (b"\n", "`input.blob` contains no text."),
+        (b"Gr\xfc\xdfe", "`input.blob` (inputs/{customer}/a.txt) is not valid UTF-8 (byte 2)."),
+        (b"\n", "`input.blob` (inputs/{customer}/a.txt) contains no text."),
     ],
 )
 async def test_text_is_read_from_a_blob(worker: Worker, data: bytes, message: str | None):
@@ -156,7 +156,8 @@ async def test_text_is_read_from_a_blob(worker: Worker, data: bytes, message: st
 
     result = await worker.run(customer, action="summarize", input={"blob": f"inputs/{customer.name}/a.txt"})
 
-    assert message == result.get("error", {}).get("message")
+    expected = None if message is None else message.format(customer=customer.name)
+    assert expected == result.get("error", {}).get("message")
     sent = [summarized_text(received.json) for received in customer.account.received]
     assert (["Grüße"] if message is None else []) == sent
 
@@ -275,4 +276,4 @@ async def test_changed_text_fails_the_job():
     outcome = await run_action(summarize, {"text": long_text(3)}, ctx)
 
     assert "rate_limited" == first.fallback.error.code
-    assert "`input.blob` was changed while the job ran." == str(outcome.error)
+    assert "A blob of the job's input was changed while the job ran." == str(outcome.error)

@@ -9,8 +9,8 @@ import pytest
 
 from shared.contract.embed import Embed, decode_embed
 from shared.contract.image import Image, decode_image
-from shared.contract.names import BlobName
-from shared.contract.summarize import Summarize, decode_summarize
+from shared.contract.names import BlobName, NamedBlob
+from shared.contract.summarize import MAX_BLOBS, Summarize, decode_summarize
 from shared.errors import InvalidJob
 
 DECODERS = {"embed": decode_embed, "image": decode_image, "summarize": decode_summarize}
@@ -47,7 +47,11 @@ REFUSED = {
         ({"size": "1x1", "parameters": {"size": "2x2"}}, "`input.parameters.size` repeats `input.size`"),
     ],
     "summarize": [
-        ({"text": None}, "`input` needs `text` or `blob`."),
+        ({"text": None}, "`input` needs `text`, `blob` or `blobs`."),
+        ({"text": None, "blob": "inputs/a", "blobs": ["inputs/a"]}, "`input.blob` and `input.blobs` can't be combined"),
+        ({"text": None, "blobs": []}, "`input.blobs`"),
+        ({"text": None, "blobs": ["inputs/a"] * (MAX_BLOBS + 1)}, "`input.blobs`"),
+        ({"text": None, "blobs": ["inputs/a", "x"]}, "`input.blobs[1]` must be a blob's `container/name`."),
         ({"blob": "inputs/a"}, "`input.text` and `input.blob` can't be combined: leave one of them out."),
         ({"text": " \n"}, "`input.text` must be text that is not blank."),
         ({"text": None, "blob": "x"}, "`input.blob` must be a blob's `container/name`."),
@@ -88,7 +92,9 @@ def test_members_are_decoded_completely():
         "image", prompt="A cat", size="3840x16", parameters={"quality": "hd", "x-own": [1]}
     )
     assert Summarize("x", "paragraph") == decoded("summarize", text="x")
-    assert Summarize(BlobName("texts", "a/n"), "headline", 9, "Dutch", "Go.", {"seed": 1}) == decoded(
+    assert Summarize(
+        (NamedBlob(BlobName("texts", "a/n"), "input.blob"),), "headline", 9, "Dutch", "Go.", {"seed": 1}
+    ) == decoded(
         "summarize",
         blob="texts/a/n",
         style="headline",

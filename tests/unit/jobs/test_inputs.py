@@ -122,8 +122,8 @@ async def test_large_inputs_wait_for_memory(monkeypatch: pytest.MonkeyPatch):
     A customer's large inputs take half of the memory for them, as long as they are in use. An input that is small but
     decodes to many objects is large. Another customer's is read at once, and small ones are not counted.
     """
-    monkeypatch.setattr(module, "MAX_MEMORY_BYTES", 5 * module._MAX_DECODED_BYTES)
-    large = module._MAX_DECODED_BYTES
+    monkeypatch.setattr(module, "MAX_MEMORY_BYTES", 5 * module.MAX_DECODED_BYTES)
+    large = module.MAX_DECODED_BYTES
     blobs = MemoryBlobs()
     for name, data in (("text", b"x" * 2_000_000), ("objects", b"[" + b"{}," * 20_000 + b"{}]"), ("small", b"{}")):
         for customer in ("acme", "other"):

@@ -1,0 +1,73 @@
+"""The text that `summarize` summarizes: the job's own, or that of the documents that it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from shared.actions.base import Context, Document, Step
+from shared.contract.names import NamedBlob
+from shared.contract.summarize import Summarize
+from shared.errors import InvalidJob
+
+MAX_DOCUMENTS_CHARACTERS = 16 * 1024 * 1024
+"""Of all documents of a job."""
+_STEP = "documents"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text, and the documents that it is from, as the output describes them."""
+
+    text: str
+    documents: list[dict[str, Any]] | None = None
+    memory: object = None
+    """Keep it as long as the text."""
+
+
+async def read_source(request: Summarize, ctx: Context) -> Source:
+    """
+    Return the text. What was read of another format is stored as a step: each attempt has the same text.
+
+    Raises InvalidJob, StorageUnavailable, RetryLater, LeaseLost.
+    """
+    if isinstance(request.source, str):
+        return Source(request.source)
+    stored = await ctx.get_step(_STEP)
+    if stored is not None:
+        return Source(stored.value["text"], stored.value["documents"])
+    documents: list[Document] = []
+    size = 0
+    for named in request.source:
+        documents.append(await ctx.read_document(named))
+        size += len(documents[-1].text)
+        if size > MAX_DOCUMENTS_CHARACTERS:
+            raise InvalidJob(
+                f"`input.blobs` have more than {MAX_DOCUMENTS_CHARACTERS:,} characters of text, up to {named}."
+            )
+    text = _joined(request.source, documents)
+    described = [_described(named, document) for named, document in zip(request.source, documents, strict=True)]
+    if any(document.is_extracted for document in documents):
+
+        async def store() -> Step:
+            return Step({"text": text, "documents": described})
+
+        await ctx.step(_STEP, store)
+    return Source(text, described, [document.memory for document in documents])
+
+
+def _joined(blobs: tuple[NamedBlob, ...], documents: list[Document]) -> str:
+    if len(documents) == 1:
+        return documents[0].text
+    names = [named.blob.name.rpartition("/")[2] for named in blobs]
+    parts = zip(names, documents, strict=True)
+    return "\n\n".join(f"# Document {number}: {name}\n\n{part.text}" for number, (name, part) in enumerate(parts, 1))
+
+
+def _described(named: NamedBlob, document: Document) -> dict[str, Any]:
+    pages = {"pages": document.pages, "pages_without_text": document.pages_without_text}
+    return {
+        "blob": f"{named.blob.container}/{named.blob.name}",
+        "content_type": document.content_type,
+        **{name: value for name, value in pages.items() if value is not None},
+    }

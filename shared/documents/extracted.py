@@ -1,0 +1,65 @@
+"""What is read of a document, and how the process that reads it says so. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from shared.documents.kinds import MEDIA_TYPES, Kind, Problem
+from shared.documents.text_builder import MAX_TEXT_BYTES
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_OUTPUT_BYTES = MAX_TEXT_BYTES + MAX_HEAD_BYTES
+TOO_MUCH = 77
+"""The exit code of the process if it needs more memory than a document may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A document's text."""
+
+    kind: Kind
+    text: str
+    pages: int | None = None
+    """Or slides; None: the format has none."""
+    pages_without_text: str | None = None
+    """The numbers of those that have pictures, but no text, such as "3-5, 8"."""
+
+
+def encode(result: Extracted | Problem) -> bytes:
+    """Return what `decode` reads: a line of JSON, and the text."""
+    if isinstance(result, str):
+        return json.dumps({"problem": result}).encode() + b"\n"
+    head = {"kind": result.kind, "pages": result.pages, "pages_without_text": result.pages_without_text}
+    # Half a pair of surrogates, which JSON and UTF-8 can't hold, becomes a question mark.
+    return json.dumps(head).encode() + b"\n" + result.text.encode("utf-8", "replace")
+
+
+def decode(output: bytes) -> Extracted | Problem:
+    """Return what `encode` was given. Raises ValueError otherwise: a document may have taken over what reads it."""
+    line, end, text = output.partition(b"\n")
+    head: Any = json.loads(line) if end and len(line) < MAX_HEAD_BYTES else None
+    if not isinstance(head, dict):
+        raise ValueError("The output has no head.")  # noqa: TRY004  # one error for all that is wrong
+    if "problem" in head:
+        if head["problem"] not in get_args(Problem):
+            raise ValueError("The problem is unknown.")
+        problem: Problem = head["problem"]
+        return problem
+    kind, pages, without = head.get("kind"), head.get("pages"), head.get("pages_without_text")
+    if kind not in MEDIA_TYPES or not isinstance(pages, int | None) or not isinstance(without, str | None):
+        raise ValueError("The head is invalid.")
+    return Extracted(kind, text.decode(), pages, without)
+
+
+def ranges(numbers: list[int]) -> str | None:
+    """Return ascending numbers in words, such as "3-5, 8"; None if there are none."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return text[: MAX_HEAD_BYTES // 2] or None

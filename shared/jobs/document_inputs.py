@@ -1,0 +1,108 @@
+"""
+The documents that jobs name, as text.
+
+A small text is decoded at once. Everything else is copied to a file first, when its turn comes, and what is no text is
+read there by a process of its own (`shared/documents/`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from shared.actions.base import Document
+from shared.contract.names import NamedBlob
+from shared.documents import process
+from shared.documents.extracted import Extracted
+from shared.documents.kinds import HEAD_BYTES, MEDIA_TYPES, Kind, encoding_of, look
+from shared.documents.process import Documents, Overtaxing
+from shared.documents.sentences import SENTENCES, TOO_MUCH
+from shared.documents.text_builder import MAX_TEXT_BYTES
+from shared.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from shared.jobs.inputs import Inputs
+
+MAX_DOCUMENT_BYTES = 64_000_000
+_SMALL_BYTES = 1024 * 1024
+_BYTES_PER_CHARACTER = 4
+"""Of a text in memory, if one of its characters needs so many."""
+
+
+class DocumentInputs:
+    """Reads documents for jobs: only blobs that `Inputs` allows."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._documents = Documents()
+
+    async def read(self, customer: str, named: NamedBlob) -> Document:
+        """See `actions.base.Context.read_document`."""
+        small = await self._inputs.read_small(customer, named)
+        if small is not None and (kind := _text_kind(small, named)):
+            return Document(_decode(small, named), MEDIA_TYPES[kind])
+        async with self._documents.turn(customer):
+            with tempfile.TemporaryFile() as opened:
+                file = cast(BinaryIO, opened)
+                if small is None:
+                    await self._copy(customer, named, file)
+                else:
+                    file.write(small)
+                file.flush()
+                file.seek(0)
+                if kind := _text_kind(file.read(HEAD_BYTES), named):
+                    return await self._read_text(customer, named, file, kind)
+                return await self._extract(customer, named, file)
+
+    async def _copy(self, customer: str, named: NamedBlob, file: BinaryIO) -> None:
+        blob = await self._inputs.open(customer, named.blob, at=named.at, max_bytes=MAX_DOCUMENT_BYTES)
+        async for chunk in blob.chunks(0, blob.size):
+            await asyncio.to_thread(file.write, chunk)
+
+    async def _read_text(self, customer: str, named: NamedBlob, file: BinaryIO, kind: Kind) -> Document:
+        size = file.seek(0, 2)
+        if size > MAX_TEXT_BYTES:
+            raise InvalidJob(f"{named} {SENTENCES['too_long']}")
+        memory = await self._inputs.reserve(customer, _BYTES_PER_CHARACTER * size)
+        file.seek(0)
+        text = await asyncio.to_thread(lambda: _decode(file.read(), named))
+        memory.shrink(sys.getsizeof(text))
+        return Document(text, MEDIA_TYPES[kind], memory=memory)
+
+    async def _extract(self, customer: str, named: NamedBlob, file: BinaryIO) -> Document:
+        try:
+            extracted = await process.extract(file, named.blob.name)
+        except Overtaxing:
+            raise InvalidJob(f"{named} {TOO_MUCH}") from None
+        if not isinstance(extracted, Extracted):
+            raise InvalidJob(f"{named} {SENTENCES[extracted]}")
+        size, memory = sys.getsizeof(extracted.text), None
+        if size > _SMALL_BYTES:
+            memory = await self._inputs.reserve(customer, size)
+        return Document(
+            extracted.text,
+            MEDIA_TYPES[extracted.kind],
+            extracted.pages,
+            extracted.pages_without_text,
+            is_extracted=True,
+            memory=memory,
+        )
+
+
+def _text_kind(head: bytes, named: NamedBlob) -> Kind | None:
+    """Return the kind of a text, which is read as it is; None for all that a parser has to read."""
+    kind = look(head[:HEAD_BYTES], named.blob.name)
+    return cast(Kind, kind) if kind in {"text", "markdown"} else None
+
+
+def _decode(data: bytes, named: NamedBlob) -> str:
+    try:
+        text = data.decode(encoding_of(data[:HEAD_BYTES]))
+    except UnicodeDecodeError as exc:
+        name = "UTF-8" if exc.encoding.startswith("utf-8") else "UTF-16"
+        raise InvalidJob(f"{named} is not valid {name} (byte {exc.start}).") from None
+    if not text.strip():
+        raise InvalidJob(f"{named} {SENTENCES['no_text']}")
+    return text

@@ -1,0 +1,145 @@
+"""`summarize` with documents: what is sent of them, what the result says, and what a later attempt does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import defstruct
+
+from shared.actions.text_splitter import split
+from shared.contract.names import BlobName, NamedBlob, blobs_of, named_blob
+from shared.contract.summarize import Summarize
+from shared.documents import process
+from tests.support.customers import Customer
+from tests.support.document_files import PICTURE, docx, lines, paragraph, pdf
+from tests.support.endpoint import error
+from tests.support.long_texts import summarized_text
+from tests.support.workers import Worker
+
+
+async def store(worker: Worker, customer: Customer, **files: bytes) -> list[str]:
+    """Write the customer's files, and return their blobs; `a_txt` is `a.txt`."""
+    names = [f"{customer.name}/{name.replace('_', '.')}" for name in files]
+    for name, data in zip(names, files.values(), strict=True):
+        await worker.memory.blobs.write("inputs", name, data, "application/octet-stream")
+    return [f"inputs/{name}" for name in names]
+
+
+def sent(customer: Customer) -> list[str]:
+    """Return the texts of all calls."""
+    return [summarized_text(received.json) for received in customer.account.received]
+
+
+async def test_several_documents_are_one_text(worker: Worker):
+    """They are sent in their order, each under its name, and the result says what each is and which pages it lacks."""
+    customer = worker.customer()
+    blobs = await store(
+        worker, customer, a_pdf=pdf([lines("Rent."), PICTURE]), b_docx=docx(paragraph("Term.")), c_txt=b"Note."
+    )
+
+    result = await worker.run(customer, action="summarize", input={"blobs": blobs})
+
+    assert [
+        "# Document 1: a.pdf\n\n[Page 1]\n\nRent.\n\n# Document 2: b.docx\n\nTerm.\n\n# Document 3: c.txt\n\nNote."
+    ] == sent(customer)
+    word = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    assert [
+        {"blob": blobs[0], "content_type": "application/pdf", "pages": 2, "pages_without_text": "2"},
+        {"blob": blobs[1], "content_type": word},
+        {"blob": blobs[2], "content_type": "text/plain"},
+    ] == result["output"]["documents"]
+
+
+async def test_a_later_attempt_has_the_same_text(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """A document is read once for the job, so that a later version's other text does not change what was paid for."""
+    customer = worker.customer()
+    (blob,) = await store(worker, customer, a_docx=docx(paragraph("word " * 9_000)))
+    customer.account.will_answer(error(429, message="Slow down.", retry_after="3600"))
+    job: dict[str, Any] = {"action": "summarize", "job_id": "s", "input": {"blob": blob}}
+    assert await worker.deliver(customer, **job) is None
+    first = sent(customer)
+
+    monkeypatch.setattr(process, "extract", None)  # to call it would fail
+    result = await worker.run(customer, worker.wakeup(customer, "s"))
+
+    assert "succeeded" == result["status"]
+    assert set(first) <= set(sent(customer))
+    assert blob == result["output"]["documents"][0]["blob"]
+
+
+async def test_text_in_a_blob_is_no_step(worker: Worker):
+    """A text needs no other format's reader: it is read again by a later attempt, which costs one request."""
+    customer = worker.customer()
+    (blob,) = await store(worker, customer, a_txt=b"Text.")
+
+    await worker.run(customer, action="summarize", job_id="s", input={"blob": blob})
+
+    steps = [key for _, key in worker.table.rows if key.startswith("s_s~")]
+    assert ["s_s~p"] == steps
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a_txt": b"Text.", "b_pdf": pdf([PICTURE])}, "`input.blobs[1]` ({1}) contains no text, only pictures."),
+        ({"a_pdf": b"%PDF-1.7", "b_txt": b"Text."}, "`input.blobs[0]` ({0}) is damaged or cut off."),
+    ],
+)
+async def test_a_document_without_text_fails_the_job(worker: Worker, files: dict[str, bytes], message: str):
+    """The job ends as invalid, its message names the document, and no call is made."""
+    customer = worker.customer()
+    blobs = await store(worker, customer, **files)
+
+    result = await worker.run(customer, action="summarize", input={"blobs": blobs})
+
+    assert "invalid_job" == result["error"]["code"]
+    assert result["error"]["message"].startswith(message.format(*blobs))
+    assert [] == sent(customer)
+
+
+async def test_documents_together_are_limited(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """Their texts together may be as long as one."""
+    monkeypatch.setattr("shared.actions.summary_source.MAX_DOCUMENTS_CHARACTERS", 10)
+    customer = worker.customer()
+    blobs = await store(worker, customer, a_txt=b"123456", b_txt=b"123456")
+
+    result = await worker.run(customer, action="summarize", input={"blobs": blobs})
+
+    assert (
+        f"`input.blobs` have more than 10 characters of text, up to `input.blobs[1]` ({blobs[1]})."
+        == (result["error"]["message"])
+    )
+
+
+async def test_every_blob_of_a_job_is_its_customers(worker: Worker):
+    """One blob of another customer among a job's own fails the job, before a call is made."""
+    customer = worker.customer()
+    (own,) = await store(worker, customer, a_txt=b"Text.")
+
+    result = await worker.run(customer, action="summarize", input={"blobs": [own, "inputs/other/a.txt"]})
+
+    assert result["error"]["message"].startswith("`input.blobs[1]` must be in inputs, and its name must begin")
+    assert [] == sent(customer)
+
+
+def test_blobs_of_an_input_are_found():
+    """All that an input names, in members and in lists of them, so that the door checks each."""
+    named, blob = named_blob("inputs/a/b", at="input.blobs[0]"), BlobName("inputs", "a/b")
+    assert NamedBlob(blob, "input.blobs[0]") == named
+
+    assert [named] == blobs_of(Summarize((named,)))
+    assert [] == blobs_of(Summarize("inputs/a/b")) == blobs_of([named])
+    images = defstruct("Images", ["images", "mask", "prompts"])([blob, blob], blob, ["x"])
+    assert ["input.images[0]", "input.images[1]", "input.mask"] == [each.at for each in blobs_of(images)]
+
+
+def test_splitting_follows_headings():
+    """A part of a document ends before a heading or a page in its second half, else as any text's."""
+    text = "# One\n\n" + "word " * 8 + "\n\n## Two\n\n" + "word. " * 6 + "\n\n[Page 2]\n\n" + "word " * 9
+
+    assert ["# One", "## Two", "[Page 2]"] == [
+        part.strip().partition("\n")[0] for part in split(text, 24, at_headings=True)
+    ]
+    assert text == "".join(split(text, 24, at_headings=True))
+    assert split(text, 24) != split(text, 24, at_headings=True)
