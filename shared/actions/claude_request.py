@@ -75,6 +75,8 @@ def claude_request(messages: Sequence[Mapping[str, Any]], parameters: Mapping[st
         if name in wanted:
             raise InvalidJob(f"`parameters.{name}` {reason}.")
     conversation = read_conversation(messages)
+    if "system" in wanted and conversation.system:
+        raise InvalidJob("`parameters.system` can't be combined with a system message.")
     own = {name: value for name, value in wanted.items() if name not in _OURS and name not in LIMITS}
     request = ClaudeRequest({**_body_of(conversation), **own}, list(conversation.adapted))
     for name in LIMITS:

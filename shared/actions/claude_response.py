@@ -53,6 +53,7 @@ def _completion(body: Mapping[str, Any], blocks: list[dict[str, Any]]) -> dict[s
 
 
 def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    kinds = [kind if isinstance(kind := block.get("type"), str) else "" for block in blocks]
     texts = [block.get("text") for block in blocks if block.get("type") == "text"]
     text = "".join(piece for piece in texts if isinstance(piece, str))
     message: dict[str, Any] = {"role": "assistant", "content": text if texts else None}
@@ -60,12 +61,12 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     if calls:
         message["tool_calls"] = calls
     # Apart from the text, under the names that other gateways give them.
-    thinking = [block for block in blocks if block.get("type") in _THINKING]
+    thinking = [block for block, kind in zip(blocks, kinds, strict=True) if kind in _THINKING]
     thoughts = [block.get("thinking") for block in thinking]
     if reasoning := "".join(thought for thought in thoughts if isinstance(thought, str)):
         message["reasoning_content"] = reasoning
     if thinking:
         message["thinking_blocks"] = thinking
-    if any(block.get("type") not in _COMMON or block.get("citations") for block in blocks):
+    if not _COMMON.issuperset(kinds) or any(block.get("citations") for block in blocks):
         message["content_blocks"] = blocks  # of server tools, and sources: a chat completion has no place for them
     return message

@@ -98,7 +98,6 @@ _Kind = tuple[type[UpstreamError], str]
 # disabled.", "Output blocked by content filtering policy".
 _CLAUDE_TYPES = {"invalid_request_error", "not_found_error", "permission_error"}
 _CLAUDE: tuple[tuple[re.Pattern[str], _Kind], ...] = (
-    (re.compile(r"^model: "), (ModelNotFound, "The endpoint has no such model or deployment")),
     (
         re.compile(r"credit balance is too low|reached your specified .{0,20}usage limits"),
         (QuotaExhausted, "The customer's account has no quota or credit left"),
@@ -173,7 +172,7 @@ def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Ki
         return QuotaExhausted, "The customer's account has no quota or credit left"
     if codes & _UNSUPPORTED_REGION:
         return NetworkRefused, f"The provider does not serve the country or region that this app calls from ({status})"
-    if codes & _CLAUDE_TYPES and (kind := _classify_claude(message)) is not None:
+    if codes & _CLAUDE_TYPES and (kind := _classify_claude(codes, message)) is not None:
         return kind
     if status == 403:  # noqa: PLR2004
         return _classify_forbidden(refusal, names_wait=names_wait)
@@ -188,11 +187,10 @@ def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Ki
     return RequestRejected, f"The endpoint refused the request ({status})"
 
 
-def _classify_claude(message: str) -> _Kind | None:
-    for pattern, kind in _CLAUDE:
-        if pattern.search(message):
-            return kind
-    return None
+def _classify_claude(codes: frozenset[str], message: str) -> _Kind | None:
+    if "not_found_error" in codes and message.startswith("model: "):
+        return ModelNotFound, "The endpoint has no such model or deployment"
+    return next((kind for pattern, kind in _CLAUDE if pattern.search(message)), None)
 
 
 def _classify_unauthorized(refusal: Refusal) -> _Kind:

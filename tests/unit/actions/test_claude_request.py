@@ -143,6 +143,15 @@ def test_what_claude_cannot_do_is_refused_by_name(parameters: dict[str, Any], pa
     assert part in str(refused.value)
 
 
+def test_claudes_own_system_parameter():
+    """It is sent as it is, and is refused beside a system message, one of which would be lost."""
+    system = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+
+    assert {"system": system} == sent(system=system)[0]
+    with pytest.raises(InvalidJob, match=r"`parameters\.system` can't be combined"):
+        claude_request([{"role": "system", "content": "x"}, *USER], {"system": system})
+
+
 def test_the_jobs_own_objects_are_unchanged():
     """A job may be run again: what it says is still what its sender wrote."""
     parameters: dict[str, Any] = {"output_config": {"effort": "low"}, "response_format": FORMAT, "tools": [TOOL]}

@@ -26,7 +26,7 @@ from shared.errors import (
 from shared.upstream.error_mapping import map_error, read_request_id
 
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
-assert len(GOLDEN) == 67
+assert len(GOLDEN) == 68
 
 
 def body(code: object, message: object = "No.") -> bytes:
