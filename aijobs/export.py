@@ -13,7 +13,8 @@ from aijobs.person import person
 from aijobs.program import command
 from aijobs.report import Report
 from aijobs.scope import check_customer
-from aijobs.settings import open_services
+from aijobs.settings import open_services, read_app_settings
+from shared.batches.erasure import erase_at_providers
 from shared.billing.audit import AuditTrail
 from shared.errors import RetryLater
 from shared.exports.resolution import Outboxes
@@ -115,11 +116,13 @@ def _report(
 async def erase(args: argparse.Namespace) -> Report:
     """Run `erase CUSTOMER`. The exit code is 1 if it was not confirmed, or if new data kept arriving."""
     check_customer(args.customer)
-    async with open_services(args.settings) as services:
+    has_vault = bool(read_app_settings(args.settings).key_vault_url)  # a connection is needed to cancel batches
+    async with open_services(args.settings, vault=has_vault) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
         unsent = await _unsent(services, args.customer)
         if not is_confirmed(args, services.settings, _consequence(data, unsent), args.customer):
             return Report({"customer": args.customer, "erased": False}, ["Nothing was deleted."], 1)
+        at_providers = await erase_at_providers(services.batch_worker.parts, args.customer)
         counts = await data.erase()
         if counts.kept:  # the erasure is one of the changes of what stays
             sizes = {"rows": counts.rows, "blobs": sum(filter(None, counts.blobs.values()))}
@@ -127,6 +130,9 @@ async def erase(args: argparse.Namespace) -> Report:
                 args.customer, by=person(), subject="erasure", before=sizes, after=dict.fromkeys(sizes)
             )
     text = [f"Erased {args.customer}: {plural(counts.rows, 'row')}, {_describe(counts.blobs)}."]
+    if at_providers.cancelled:
+        text.append(f"Batches that were cancelled at providers: {len(at_providers.cancelled)}.")
+    text += [f"Batch {batch} may go on at its provider: {reason}." for batch, reason in at_providers.left.items()]
     if counts.kept:
         text.append(f"Kept as evidence: {plural(counts.kept, 'row')}, and the documents of closed months.")
     if counts.unfinished:
@@ -140,6 +146,7 @@ async def erase(args: argparse.Namespace) -> Report:
         "blobs": counts.blobs,
         "kept": counts.kept,
         "unfinished": counts.unfinished,
+        "batches": asdict(at_providers),
     }
     return Report(document, text, 0 if counts.nothing_left else 1)
 
