@@ -28,7 +28,7 @@ from shared.contract.decoding import json_object
 from shared.contract.result import ConnectionLabel
 from shared.errors import UpstreamError
 from shared.event_names import BATCH_DOUBLED, NAMESPACE
-from shared.jobs.lines import OK, line_number
+from shared.jobs.lines import OK, doubles_of, line_number
 from shared.storage.base import Row
 from shared.storage.bulk import gather_limited
 
@@ -100,7 +100,7 @@ class DoubleUsage:
         labels = await self._labels_of(self._jobs.get(number, ""))
         if labels is None:
             return []
-        metered_as = f"double-{sha256(double.encode()).hexdigest()[:20]}-{number}"
+        metered_as = f"{doubles_of(self.run.batch.batch_id)}{sha256(double.encode()).hexdigest()[:20]}-{number}"
         call = call_of_answer(json_object(line.body), line.request_id, "batch", metered_as)
         return paid_rows(labels, call, f"~{metered_as}")
 

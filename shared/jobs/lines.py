@@ -117,6 +117,11 @@ def late(own: str) -> str:
     return f"late-{own}"
 
 
+def doubles_of(batch: str) -> str:
+    """Return how what identifies the answers of batches begins that a provider has beside this one, of its file."""
+    return f"double-{batch}-"
+
+
 def placeholder_ending(own: str) -> str:
     """Return how the key of the placeholder for a line ends whose answer could not be read in time."""
     return f"~{own}"

@@ -10,7 +10,7 @@ from typing import Any
 from shared.batches.records import HARVESTED, key_at, read_batch, read_open
 from shared.billing.usage_records import metered_key
 from shared.jobs.batch_message import PREFIX, batch_key
-from shared.jobs.lines import TAKEN_OUT, UNDONE, late, line_key, line_number, metered_as, read_ranges
+from shared.jobs.lines import TAKEN_OUT, UNDONE, doubles_of, late, line_key, line_number, metered_as, read_ranges
 from shared.jobs.records import job_id_of
 from shared.storage.base import Row, Table
 from shared.storage.bulk import delete_rows, read_pages
@@ -56,9 +56,13 @@ class BatchRows:
         """
         if not before.timestamp():  # everything is kept
             return ""
-        where, columns = {"state eq": "done"}, ("state",)
+        where, columns = {"state eq": "done"}, ("state", "doubles")
         page = await self.table.page(customer, PREFIX, key_at(before), where=where, columns=columns, after=after)
-        await delete_rows(self.table, [row for row in page.rows if not await self._has_lines(row)])
+        expired = [row for row in page.rows if not await self._has_lines(row)]
+        for row in expired:
+            if row.values.get("doubles"):
+                await self._remove_markers_of_doubles(row)
+        await delete_rows(self.table, expired)
         if not page.after:
             await self._remove_groups(customer, before)
         return page.after
@@ -67,6 +71,11 @@ class BatchRows:
         batch_id = batch.key.removeprefix(PREFIX)
         page = await self.table.page(batch.partition, line_key(batch_id, 0), f"l_{batch_id}_~", columns=())
         return bool(page.rows)
+
+    async def _remove_markers_of_doubles(self, batch: Row) -> None:
+        first = metered_key(doubles_of(batch.key.removeprefix(PREFIX)))
+        async for page in read_pages(self.table, batch.partition, first, f"{first}~", columns=()):
+            await delete_rows(self.table, [Row(row.partition, row.key, {}) for row in page])
 
     async def _remove_groups(self, customer: str, before: datetime) -> None:
         async for page in read_pages(self.table, customer, *_GROUPS):

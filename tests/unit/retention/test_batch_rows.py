@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from local.provider.faults import LOST, BatchFault, error
 from shared import clock
 from shared.retention.sweep import Sweep
 from tests.support.patience import PatientApp, patient_app
@@ -46,6 +47,29 @@ async def test_lines_and_batches_go_with_their_jobs(at: PatientApp) -> None:
     assert before == kept == {"p_": 2, "l_": 5, "g_": 1, "m_line": 5, "u_": 5}
     assert {"u_"} == {prefix for prefix in before if at.rows(customer, prefix)}
     assert {} == at.memory.blobs.blobs
+
+
+async def test_what_says_that_late_answers_and_doubles_are_on_record_goes_too(at: PatientApp) -> None:
+    """Of a batch that was read too late, of which the provider has had two."""
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.durations.in_progress_s = 1800
+    account.faults.batches.add(BatchFault(list_late_s=1200))
+    account.faults.route("batches.create", LOST)
+    jobs = [await at.send(customer, options={"deadline_s": 7200}) for _ in range(3)]
+    await at.pass_time(1000)
+    account.faults.route("batches.get", error(503), None)
+    await at.finish(jobs)
+    account.faults.clear()
+    await at.pass_time(3600)
+    assert {"done"} == {row["state"] for row in at.rows(customer, "p_")}
+    markers = {prefix: bool(at.rows(customer, prefix)) for prefix in ("m_line", "m_late", "m_double")}
+    assert set(markers.values()) == {True}
+
+    await sweep(at, days=20)
+    await sweep(at, days=20)
+
+    assert {"u_"} == {prefix for prefix in ("p_", "l_", "u_", *markers) if at.rows(customer, prefix)}
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
