@@ -4,6 +4,7 @@ Parses a connection's `endpoint`: provider, base URL, API version, key header, E
 Error messages quote nothing of it, because a key may have been pasted anywhere, even into the host.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import unquote
@@ -184,7 +185,7 @@ def _family(host: str, provider: str | None, path: str) -> tuple[str | None, Fam
 def _style(path: str, family: Family, *, is_provider_host: bool) -> tuple[str, str, str | None]:
     """Return style, base path and deployment. Only at a gateway may the path of the API have a prefix."""
     for style, pattern, suffix in family.shapes:
-        match = pattern.fullmatch(path)
+        match = re.fullmatch(pattern, path, re.IGNORECASE)
         if match and not (is_provider_host and match["prefix"]):
             name = match.groupdict().get("name")
             return style, match["base"] + suffix, unquote(name) if name else None
@@ -192,7 +193,7 @@ def _style(path: str, family: Family, *, is_provider_host: bool) -> tuple[str, s
         raise ConnectionInvalid(
             "The `endpoint` has a path of Azure OpenAI, so `provider` must be azure_openai, not openai."
         )
-    match = family.no_api.fullmatch(path)
+    match = re.fullmatch(family.no_api, path, re.IGNORECASE)
     base = match["base"] if match else path
     if is_provider_host and family.claude and base.lower().startswith("/anthropic"):
         raise ConnectionInvalid(

@@ -1,6 +1,9 @@
-"""Which APIs each host serves, by the shapes of their paths: what a pasted endpoint can lead to. Data only."""
+"""
+Which APIs each host serves, by the shapes of their paths: what a pasted endpoint can lead to. Data only.
 
-import re
+Patterns are texts, compiled when one is tried: a worker tries few of them, and would pay for all at its start.
+"""
+
 from dataclasses import dataclass, replace
 
 OPENAI_HOST = "api.openai.com"
@@ -18,8 +21,8 @@ _OR_LIST = rf"(?:/(?:{_NAMES}|models))?"  # after /v1 or /openai, `models` is an
 _PREFIX = r"(?P<base>(?P<prefix>(?:/[^/]+)*?)"
 
 
-def _path_pattern(text: str, operation: str = _OR_LIST) -> re.Pattern[str]:
-    return re.compile(_PREFIX + text + operation, re.IGNORECASE)
+def _path_pattern(text: str, operation: str = _OR_LIST) -> str:
+    return _PREFIX + text + operation
 
 
 _V1 = ("v1", _path_pattern(r"(?:/api/projects/[^/]+)?/openai/v1)"), "")
@@ -39,11 +42,11 @@ class Family:
     """Hosts that serve the same APIs."""
 
     providers: tuple[str, ...]  # the first is the default if the connection names none
-    shapes: tuple[tuple[str, re.Pattern[str], str], ...]  # style, pattern of the path, suffix; the first match counts
+    shapes: tuple[tuple[str, str, str], ...]  # style, pattern of the path, suffix; the first match counts
     root: tuple[str, str]  # style and suffix if the path names no API
     key_header: str = "api-key"
     entra: bool = True
-    no_api: re.Pattern[str] = _NO_API_PATH  # a path that names no API, with an operation that may have been pasted
+    no_api: str = _NO_API_PATH  # a path that names no API, with an operation that may have been pasted
     example: str = "https://RESOURCE.openai.azure.com/openai/v1"
     claude: "Family | None" = None  # the same hosts' other API, under /anthropic
 

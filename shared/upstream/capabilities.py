@@ -46,13 +46,6 @@ _CODES = frozenset(
 _QUOTED = re.compile(r"(?:[Uu]nsupported|[Uu]nknown|[Uu]nrecognized)[^'\"`]{0,60}['\"`]([A-Za-z_.]{1,60})['\"`]")
 # OpenAI, with 403: "You are not allowed to request logprobs from this model."
 _NOT_ALLOWED = re.compile(r"not allowed to request ['\"`]?([A-Za-z_.]{1,60})", re.IGNORECASE)
-# Anthropic, with 400: "`temperature` is deprecated for this model.", "`temperature` may only be set to 1 when thinking
-# is enabled. …", "`top_k` must be unset when …", "`temperature` and `top_p` cannot both be specified for this model.",
-# "top_p: Extra inputs are not permitted".
-_CLAUDE = re.compile(
-    r"`([a-z_]{1,60})` (?:is deprecated|is not supported|may only be set|must be (?:[^`]{1,80} )?unset|cannot both be)"
-    r"|\b([a-z_]{1,60}): Extra inputs are not permitted"
-)
 _REFUSED = frozenset({400, 403, 422})
 _COMPANIONS = {"logprobs": ("top_logprobs",)}
 """Parameters that are refused without another one, and so go with it."""
@@ -92,17 +85,25 @@ def read_adaptation(error: UpstreamError, body: dict[str, Any], *, droppable: fr
     if facts.status not in _REFUSED:
         return None
     parameter = facts.detail.get("param")
-    text = str(error)
-    quoted = _QUOTED.search(text) or _NOT_ALLOWED.search(text) or _CLAUDE.search(text)
-    if facts.detail.get("code") not in _CODES and quoted is None:
+    quoted = _QUOTED.search(str(error)) or _NOT_ALLOWED.search(str(error))
+    named = quoted[1] if quoted else _named_by_claude(error)
+    if facts.detail.get("code") not in _CODES and named is None:
         return None
     if not isinstance(parameter, str) or parameter not in body:
-        parameter = quoted[quoted.lastindex or 0] if quoted else None
+        parameter = named
     if parameter is None or parameter not in body:
         return None
     if parameter in RENAMED:
         return Adaptation(parameter, RENAMED[parameter])
     return Adaptation(parameter) if parameter in droppable else None
+
+
+def _named_by_claude(error: UpstreamError) -> str | None:
+    if error.facts.detail.get("type") != "invalid_request_error":
+        return None
+    from shared.upstream.claude_refusals import refused_parameter  # noqa: PLC0415  # few customers have Claude
+
+    return refused_parameter(str(error))
 
 
 class Capabilities:

@@ -45,6 +45,8 @@ _NO_QUOTA = {
 _BLOCKED = {"account_deactivated", "accountblocked", "resourceblocked", "organization_on_hold"}
 _UNSUPPORTED_REGION = {"unsupported_country_region_territory", "region_not_supported"}
 _NO_PERMISSION = {"permissiondenied", "permission_denied", "permission_error", "insufficient_permissions"}
+_CLAUDE_TYPES = {"invalid_request_error", "not_found_error", "permission_error"}
+"""Of Anthropic's errors, those that only their sentences tell apart."""
 _RATE_LIMIT = {"rate_limit_exceeded", "rate_limit_error", "resource_exhausted", "too_many_requests"}
 _WRONG_REQUEST = ("invalid", "unsupported", "bad")
 """How the code of an answered error begins if the request is its reason."""
@@ -91,26 +93,6 @@ _MAX_REQUEST_ID = 200
 
 _Kind = tuple[type[UpstreamError], str]
 """The error's class, and how its message begins."""
-
-
-# Anthropic's types are those of a status, so that only its sentence says these: 404 "model: claude-x", 400 or 403
-# "Your credit balance is too low …", "You have reached your specified API usage limits. …", "This organization has been
-# disabled.", "Output blocked by content filtering policy".
-_CLAUDE_TYPES = {"invalid_request_error", "not_found_error", "permission_error"}
-_CLAUDE: tuple[tuple[re.Pattern[str], _Kind], ...] = (
-    (
-        re.compile(r"credit balance is too low|reached your specified .{0,20}usage limits"),
-        (QuotaExhausted, "The customer's account has no quota or credit left"),
-    ),
-    (
-        re.compile(r"organization has been disabled"),
-        (AccountBlocked, "The customer's account or resource is blocked by the provider"),
-    ),
-    (
-        re.compile(r"blocked by content filtering policy"),
-        (ContentFiltered, "The provider's content policy stopped the answer"),
-    ),
-)
 
 
 def map_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
@@ -172,7 +154,7 @@ def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Ki
         return QuotaExhausted, "The customer's account has no quota or credit left"
     if codes & _UNSUPPORTED_REGION:
         return NetworkRefused, f"The provider does not serve the country or region that this app calls from ({status})"
-    if codes & _CLAUDE_TYPES and (kind := _classify_claude(codes, message)) is not None:
+    if codes & _CLAUDE_TYPES and (kind := _classify_claude(refusal)) is not None:
         return kind
     if status == 403:  # noqa: PLR2004
         return _classify_forbidden(refusal, names_wait=names_wait)
@@ -187,10 +169,10 @@ def _classify(status: int, refusal: Refusal, *, names_wait: bool = False) -> _Ki
     return RequestRejected, f"The endpoint refused the request ({status})"
 
 
-def _classify_claude(codes: frozenset[str], message: str) -> _Kind | None:
-    if "not_found_error" in codes and message.startswith("model: "):
-        return ModelNotFound, "The endpoint has no such model or deployment"
-    return next((kind for pattern, kind in _CLAUDE if pattern.search(message)), None)
+def _classify_claude(refusal: Refusal) -> _Kind | None:
+    from shared.upstream.claude_refusals import classify  # noqa: PLC0415  # few customers have Claude
+
+    return classify(refusal.codes, refusal.message)
 
 
 def _classify_unauthorized(refusal: Refusal) -> _Kind:

@@ -12,7 +12,7 @@ _EPOCH_S = 1e9
 _RESET = "x-ratelimit-reset-"
 _REMAINING = "x-ratelimit-remaining-"
 # Anthropic: `anthropic-ratelimit-input-tokens-reset: 2026-11-30T12:00:30Z`, and the same with `-remaining`.
-_CLAUDE_RESET = re.compile(r"(anthropic-.+)-reset")
+_CLAUDE_LIMIT, _CLAUDE_RESET = "anthropic-ratelimit-", "-reset"
 _GO_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|us|µs|μs|ns)")
 _GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+")
@@ -54,8 +54,8 @@ def read_rate_limit_reset(headers: Mapping[str, str]) -> float | None:
         if name.startswith(_RESET)
     }
     for name, text in headers.items():
-        if match := _CLAUDE_RESET.fullmatch(name):
-            waits[f"{match[1]}-remaining"] = _seconds_until(text)
+        if name.startswith(_CLAUDE_LIMIT) and name.endswith(_CLAUDE_RESET):
+            waits[f"{name.removesuffix(_CLAUDE_RESET)}-remaining"] = _seconds_until(text)
     readable = {remaining: wait_s for remaining, wait_s in waits.items() if wait_s is not None}
     reached = [wait_s for remaining, wait_s in readable.items() if _number(headers.get(remaining)) == 0]
     return max(reached or readable.values(), default=None)

@@ -42,6 +42,11 @@ def test_only_a_refused_request_is_read(status: int | None):
     assert read_adaptation(error, {"temperature": 1}, droppable=SAMPLING) is None
 
 
+def claude_refusal(message: str) -> dict[str, Any]:
+    """Return the body of a refusal as Anthropic writes it."""
+    return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+
+
 @pytest.mark.parametrize(
     ("status", "body", "left_out"),
     [
@@ -53,13 +58,13 @@ def test_only_a_refused_request_is_read(status: int | None):
         (403, {"error": {"message": "You are not allowed to sample from this model."}}, None),
         (403, {"error": {"message": "You have no access to `temperature`."}}, None),
         (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "top_p"], "msg": "Extra inputs …"}]}, "top_p"),
-        (400, {"error": {"message": "`top_p` is deprecated for this model."}}, "top_p"),
-        (400, {"error": {"message": "`temperature` and `top_p` cannot both be specified for this model."}}, "top_p"),
-        (400, {"error": {"message": "`top_p` must be greater than or equal to 0.95 or unset when …"}}, "top_p"),
-        (400, {"error": {"message": "`temperature` may only be set to 1 when thinking is enabled."}}, "temperature"),
-        (400, {"error": {"message": "temperature: Extra inputs are not permitted"}}, "temperature"),
-        (400, {"error": {"message": "`sample` is deprecated for this model."}}, None),
-        (400, {"error": {"message": "`temperature` must be a number."}}, None),
+        (400, claude_refusal("`top_p` is deprecated for this model."), "top_p"),
+        (400, claude_refusal("`temperature` and `top_p` cannot both be specified for this model."), "top_p"),
+        (400, claude_refusal("`top_p` must be greater than or equal to 0.95 or unset when …"), "top_p"),
+        (400, claude_refusal("`temperature` may only be set to 1 when thinking is enabled."), "temperature"),
+        (400, claude_refusal("temperature: Extra inputs are not permitted"), "temperature"),
+        (400, claude_refusal("`sample` is deprecated for this model."), None),
+        (400, claude_refusal("`temperature` must be a number."), None),
         (422, {"detail": [{"type": "missing", "loc": ["body", "top_p"], "msg": "Field required"}]}, None),
     ],
 )
