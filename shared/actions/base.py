@@ -201,7 +201,8 @@ class Context(Protocol):
         """
         Return the text of a document that the input names: text, Markdown, HTML, PDF, DOCX or PPTX.
 
-        Raises InvalidJob, which names the blob; StorageUnavailable; Throttled if its turn does not come.
+        Raises InvalidJob, which names the blob; StorageUnavailable; RetryLater if its turn does not come, or if the
+        attempt's time is up.
         """
 
 

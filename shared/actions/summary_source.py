@@ -12,7 +12,6 @@ from shared.errors import InvalidJob
 
 MAX_DOCUMENTS_CHARACTERS = 16 * 1024 * 1024
 """Of all documents of a job."""
-_STEP = "documents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +25,40 @@ class Source:
 
 
 async def read_source(request: Summarize, ctx: Context) -> Source:
-    """
-    Return the text. What was read of another format is stored as a step: each attempt has the same text.
-
-    Raises InvalidJob, StorageUnavailable, RetryLater, LeaseLost.
-    """
+    """Return the text. Raises InvalidJob, StorageUnavailable, RetryLater, LeaseLost."""
     if isinstance(request.source, str):
         return Source(request.source)
-    stored = await ctx.get_step(_STEP)
-    if stored is not None:
-        return Source(stored.value["text"], stored.value["documents"])
     documents: list[Document] = []
     size = 0
-    for named in request.source:
-        documents.append(await ctx.read_document(named))
+    for number, named in enumerate(request.source, 1):
+        documents.append(await _read(named, f"document{number:04}", ctx))
         size += len(documents[-1].text)
         if size > MAX_DOCUMENTS_CHARACTERS:
             raise InvalidJob(
                 f"`input.blobs` have more than {MAX_DOCUMENTS_CHARACTERS:,} characters of text, up to {named}."
             )
-    text = _joined(request.source, documents)
     described = [_described(named, document) for named, document in zip(request.source, documents, strict=True)]
-    if any(document.is_extracted for document in documents):
+    return Source(_joined(request.source, documents), described, [document.memory for document in documents])
+
+
+async def _read(named: NamedBlob, key: str, ctx: Context) -> Document:
+    """
+    Return a document. What was read of another format is stored as a step.
+
+    So each attempt has the same text, and one that ends between two documents has not read the first in vain.
+    """
+    stored = await ctx.get_step(key)
+    if stored is not None:
+        return Document(**stored.value)
+    document = await ctx.read_document(named)
+    if document.is_extracted:
+        members = ("text", "content_type", "pages", "pages_without_text")
 
         async def store() -> Step:
-            return Step({"text": text, "documents": described})
+            return Step({name: getattr(document, name) for name in members})
 
-        await ctx.step(_STEP, store)
-    return Source(text, described, [document.memory for document in documents])
+        await ctx.step(key, store)
+    return document
 
 
 def _joined(blobs: tuple[NamedBlob, ...], documents: list[Document]) -> str:

@@ -62,6 +62,11 @@ def read_pdf(file: BinaryIO) -> Extracted:
 
 def _read_page(document: Any, index: int) -> tuple[list[_Line], bool]:
     page = pdfium.FPDF_LoadPage(document, index)
+    if page and pdfium.FPDFPage_GetAnnotCount(page):
+        # What is filled in into a form, or written on a page, becomes a part of it when it is loaded anew.
+        pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY)
+        pdfium.FPDF_ClosePage(page)
+        page = pdfium.FPDF_LoadPage(document, index)
     if not page:
         return [], False
     try:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,9 @@ from local.stack.processes import Process
 from local.vault.server import Vault
 from tests.support import image_contents
 from tests.support.doc_samples import ROOT
+from tests.support.document_files import lines, pdf
 from tests.support.endpoint import Endpoint
-from tests.support.harness import Harness, open_harness
+from tests.support.harness import Customer, Harness, open_harness
 
 pytestmark = pytest.mark.long
 
@@ -53,12 +55,22 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-async def one_result(harness: Harness) -> dict[str, object]:
-    """Wait for the result of the only job."""
+async def one_result(harness: Harness, customer: Customer, **members: object) -> dict[str, Any]:
+    """Send a job, and wait for its result: there is no other job."""
+    queue = harness.queues.get_queue_client(harness.environment["JOBS_QUEUE"])
+    await queue.send_message(base64.b64encode(customer.body(**members)).decode())
     while not (bodies := await harness.messages(harness.environment["RESULTS_QUEUE"])):  # noqa: ASYNC110  # a queue has no event
         await asyncio.sleep(0.1)
     (body,) = bodies
     return dict(json.loads(body))
+
+
+async def summary_of_a_pdf(harness: Harness, customer: Customer) -> dict[str, Any]:
+    """Store a document, have it summarized, and return the result."""
+    container, blob = harness.environment["INPUT_CONTAINERS"], f"{customer.name}/a.pdf"
+    await harness.blobs.get_blob_client(container, blob).upload_blob(pdf([lines("In a pod.")]))
+    job = {"job_id": "document", "action": "summarize", "input": {"blob": f"{container}/{blob}"}}
+    return await one_result(harness, customer, **job)
 
 
 async def run(command: list[str]) -> str:
@@ -71,8 +83,8 @@ async def test_a_pod_runs_a_job_with_only_what_the_manifests_give_it(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, tmp_path: Path
 ):
     """
-    The app of the image runs a chat job, as the image's user without a right, and stops in good order. It can write
-    in /tmp only, so its files remain as they were built, each module compiled.
+    The app of the image runs a chat job and summarizes a document, as the image's user without a right, and stops in
+    good order. It can write in /tmp only, so its files remain as they were built, each module compiled.
     """
     if sys.platform != "linux" or not shutil.which("unshare"):
         pytest.skip("There are no mount namespaces without Linux and unshare.")
@@ -98,10 +110,9 @@ async def test_a_pod_runs_a_job_with_only_what_the_manifests_give_it(
             await pod.ready(["^host ready"], within=60)
             host = image_contents.process_1(pod.pid)
             customer = harness.customer()
-            queue = harness.queues.get_queue_client(harness.environment["JOBS_QUEUE"])
-            await queue.send_message(base64.b64encode(customer.body(job_id="in-a-pod")).decode())
-            async with asyncio.timeout(60):
-                result = await one_result(harness)
+            async with asyncio.timeout(90):
+                result = await one_result(harness, customer, job_id="in-a-pod")
+                summary = await summary_of_a_pdf(harness, customer)
 
             rights = image_contents.status(host)
             probe = ["python", "-c", WRITES, str(image.app()), "/tmp", str(ROOT / "function_app.py")]
@@ -115,7 +126,8 @@ async def test_a_pod_runs_a_job_with_only_what_the_manifests_give_it(
             await pod.stop()
 
     assert ("in-a-pod", "succeeded") == (result["job_id"], result["status"])
-    assert 1 == len(customer.account.received)
+    assert ("succeeded", 1) == (summary["status"], summary["output"]["documents"][0]["pages"])
+    assert 2 == len(customer.account.received)
     assert ["10001"] * 4 == rights["Uid"].split() == rights["Gid"].split()
     assert {"10001"} == set(rights["Groups"].split())
     assert {0} == {int(rights[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")}

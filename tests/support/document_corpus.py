@@ -111,6 +111,19 @@ def _form_of_itself() -> bytes:
     return pdf([lines("Around.") + b"\n/Fm1 Do"], resources=b"/Fm1 5 0 R", objects=[form])
 
 
+def _filled_in() -> bytes:
+    field = (
+        b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (Jane Doe) /F 4 /Rect [99 700 299 720] "
+        b"/AP << /N 6 0 R >> >>"
+    )
+    shown = b"BT /F1 11 Tf 2 4 Td (Jane Doe) Tj ET"
+    form = (
+        b"<< /Type /XObject /Subtype /Form /BBox [0 0 200 20] /Resources << /Font << /F1 3 0 R >> >> /Length %d >>\n"
+        b"stream\n%s\nendstream" % (len(shown), shown)
+    )
+    return pdf([lines("Name of the tenant:")], annotations=b"5 0 R", objects=[field, form])
+
+
 def _moved() -> bytes:
     return docx(
         "<w:p><w:ins><w:r><w:t>New. </w:t></w:r></w:ins><w:del><w:r><w:delText>Gone. </w:delText></w:r></w:del>"
@@ -286,6 +299,7 @@ CORPUS = [
     Sample("head.pdf", lambda: b"%PDF-1.7\n", problem="damaged"),
     Sample("late.pdf", lambda: b"From: us\n\n" + pdf([lines("After a header.")]), ("After a header.",), pages=1),
     Sample("lease.docx", lambda: pdf([lines("Named wrongly.")]), ("Named wrongly.",), pages=1),
+    Sample("filled-in.pdf", _filled_in, ("Name of the tenant:", "Jane Doe"), pages=1),
     Sample("loop.pdf", _loop_of_pages, ("Once.",)),
     Sample("form.pdf", _form_of_itself, ("Around.",), pages=1),
     Sample(

@@ -24,7 +24,9 @@ _PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentati
 PIXEL = b"\x00"
 
 
-def pdf(pages: Sequence[bytes], *, resources: bytes = b"", objects: Sequence[bytes] = ()) -> bytes:
+def pdf(
+    pages: Sequence[bytes], *, resources: bytes = b"", annotations: bytes = b"", objects: Sequence[bytes] = ()
+) -> bytes:
     """Return a PDF of pages with these streams of operators. `objects` have the numbers from 5 on."""
     parts = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -40,7 +42,8 @@ def pdf(pages: Sequence[bytes], *, resources: bytes = b"", objects: Sequence[byt
         parts.append(b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed))
         parts.append(
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents %d 0 R "
-            b"/Resources << /Font << /F1 3 0 R >> /XObject << /Im1 4 0 R %s >> >> >>" % (len(parts), resources)
+            b"/Annots [%s] /Resources << /Font << /F1 3 0 R >> /XObject << /Im1 4 0 R %s >> >> >>"
+            % (len(parts), annotations, resources)
         )
         kids.append(b"%d 0 R" % len(parts))
     parts[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, BinaryIO
 
 import pytest
 from msgspec import defstruct
@@ -11,6 +12,7 @@ from shared.actions.text_splitter import split
 from shared.contract.names import BlobName, NamedBlob, blobs_of, named_blob
 from shared.contract.summarize import Summarize
 from shared.documents import process
+from shared.documents.extracted import Extracted
 from tests.support.customers import Customer
 from tests.support.document_files import PICTURE, docx, lines, paragraph, pdf
 from tests.support.endpoint import error
@@ -66,6 +68,32 @@ async def test_a_later_attempt_has_the_same_text(worker: Worker, monkeypatch: py
     assert "succeeded" == result["status"]
     assert set(first) <= set(sent(customer))
     assert blob == result["output"]["documents"][0]["blob"]
+
+
+async def test_an_attempt_that_ends_between_documents_has_read_none_in_vain(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+):
+    """Each document is stored when it is read, so that a job of many gets on however short its attempts are."""
+    monkeypatch.setattr("shared.jobs.time_budget.ATTEMPT_S", 1)
+    read: list[bytes] = []
+
+    async def slowly(file: BinaryIO, _: str) -> Extracted:
+        file.seek(0)
+        read.append(file.read())
+        await asyncio.sleep(0.2)
+        return Extracted("pdf", f"Text of {read[-1]!r}.", 1)
+
+    monkeypatch.setattr(process, "extract", slowly)
+    customer = worker.customer()
+    blobs = await store(worker, customer, a_pdf=b"%PDF-1", b_pdf=b"%PDF-2", c_pdf=b"%PDF-3")
+    result = await worker.deliver(customer, action="summarize", job_id="s", input={"blobs": blobs})
+    while result is None:
+        ((body, _),) = worker.requeued()
+        result = await worker.deliver(customer, body)
+
+    assert ("succeeded", 3) == (result["status"], len(result["output"]["documents"]))
+    assert [b"%PDF-1", b"%PDF-2", b"%PDF-3"] == read
+    assert result["attempts"] >= 3
 
 
 async def test_text_in_a_blob_is_no_step(worker: Worker):

@@ -13,6 +13,7 @@ from shared.batches.queries import BatchQueries
 from shared.contract.documents import JobDocument
 from shared.errors import StorageUnavailable
 from shared.jobs.status import document_of
+from tests.support.document_files import lines, pdf
 from tests.support.patience import PatientApp, patient_app
 
 
@@ -73,6 +74,18 @@ async def test_each_round_of_a_summary_is_a_batch(at: PatientApp) -> None:
     result = at.result(job)
     assert result["status"] == "succeeded"
     assert len(at.accounts[customer].batches) == result["output"]["levels"] + 1
+
+
+async def test_a_document_is_summarized_in_a_batch(at: PatientApp) -> None:
+    """It is read once, before the batch: the attempt that has the answer makes the output from what was stored."""
+    customer = at.customer()
+    await at.memory.blobs.write("inputs", f"{customer}/a.pdf", pdf([lines("The rent is due.")]), "application/pdf")
+    job = await at.send(customer, "summarize", input={"blob": f"inputs/{customer}/a.pdf"})
+    await at.finish([job])
+    result = at.result(job)
+    assert result["status"] == "succeeded", result
+    assert [1] == [document["pages"] for document in result["output"]["documents"]]
+    assert len(at.accounts[customer].batches) == 1
 
 
 async def test_texts_are_embedded_in_a_batch(at: PatientApp) -> None:
