@@ -14,6 +14,7 @@ from msgspec.structs import fields
 
 from shared.contract.chat import ChatInput
 from shared.contract.connection import ConnectionRecord
+from shared.contract.edit_image import EditImageInput
 from shared.contract.embed import EmbedInput
 from shared.contract.image import ImageInput
 from shared.contract.inputs import INPUTS
@@ -21,13 +22,18 @@ from shared.contract.job import Job, Options, Output, salvage
 from shared.contract.multi_chat import MultiChatInput
 from shared.contract.raw import FileInput, RawInput
 from shared.contract.refusals import json_member
+from shared.contract.speak import SpeakInput
 from shared.contract.summarize import SummarizeInput
+from shared.contract.transcribe import TranscribeInput
 
 _OTHER_NAMES: dict[type[Struct], dict[str, str]] = {
     ChatInput: {"input": "messages"},
     MultiChatInput: {"input": "prompts"},
     ImageInput: {"input": "prompt"},
+    EditImageInput: {"input": "prompt", **dict.fromkeys(("image", "image[]"), "images")},
     SummarizeInput: {"input": "text"},
+    TranscribeInput: {"file": "blob"},
+    SpeakInput: {"input": "text"},
     EmbedInput: {"input": "texts"},
     RawInput: {"url": "path", "body": "json", "params": "query"},
     FileInput: {"name": "filename", "data": "content", **dict.fromkeys(("media_type", "mime_type"), "content_type")},

@@ -38,9 +38,10 @@ from tests.support.faults import (
     open_faulty_harness,
 )
 from tests.support.harness import Customer
+from tests.support.input_blobs import with_blobs
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("chat", "chat with blob", "multi_chat of 3", "image", CLAUDE)
+KINDS = ("chat", "chat with blob", "multi_chat of 3", "image", "edit_image", "transcribe", "speak", CLAUDE)
 PUBLISHED, STORED = "queue put results", "table transaction merge j"
 
 
@@ -86,7 +87,7 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
         yield opened
 
 
-LONG = ("chat", "image", "multi_chat of 3", CLAUDE)  # the chat with a blob makes all requests of a chat, too
+LONG = {*KINDS} - {"chat with blob"}  # which makes all requests of a chat, too
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def _is_published(faulty: FaultyHarness, point: CrashPoint, *, since: int = 0) -
 async def _requests_of(faulty: FaultyHarness, kind: str) -> list[str]:
     """Return the requests of an attempt without a crash, and the host's publishing."""
     customer = _customer(faulty, kind)
-    await customer.run(**JOBS[kind])
+    await customer.run(**await with_blobs(customer, JOBS[kind]))
     return [*(request.name for request in faulty.proxy.of(customer.name)), PUBLISHED]
 
 
@@ -194,7 +195,8 @@ def _customer(faulty: FaultyHarness, kind: str) -> Customer:
 
 async def _send(faulty: FaultyHarness, customer: Customer, kind: str) -> None:
     queue = faulty.harness.queues.get_queue_client(faulty.harness.environment["JOBS_QUEUE"])
-    await queue.send_message(base64.b64encode(customer.body(**JOBS[kind])).decode())
+    members = await with_blobs(customer, JOBS[kind])
+    await queue.send_message(base64.b64encode(customer.body(**members)).decode())
 
 
 async def _wait_for(faulty: FaultyHarness, condition: Callable[[], bool], lines: list[str]) -> None:

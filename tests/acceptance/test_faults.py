@@ -39,6 +39,7 @@ from tests.support.faults import (
     reset,
 )
 from tests.support.harness import Customer
+from tests.support.input_blobs import with_blobs
 
 ONCE, TWICE = "once", "twice"
 SAME, SERVICE = "all requests of that name until the next delivery", "the whole service until the next delivery"
@@ -179,7 +180,7 @@ async def _run(faulty: FaultyHarness, customer: Customer, kind: str, lasts: str)
     """
     # A job with a delay of eleven seconds is requeued: what lasts until the next delivery is not waited for.
     options = {"retry_delay_ms": 1 if lasts in {ONCE, TWICE} else 11_000, "exponential_backoff": False}
-    members = {"options": options, **KINDS[kind]}
+    members = {"options": options, **await with_blobs(customer, KINDS[kind])}
     if kind == "chat with its own queue":
         members["output"] = {"queue": faulty.harness.environment["ALLOWED_RESULT_QUEUES"]}
     messages = deque([(str(uuid4()), customer.body(**members))])
@@ -206,8 +207,8 @@ async def _run(faulty: FaultyHarness, customer: Customer, kind: str, lasts: str)
 
 async def _blobs_are_right(faulty: FaultyHarness, result: dict[str, Any]) -> bool:
     """Return whether each blob that the result names has the content that it says."""
-    images = (result.get("output") or {}).get("images", [])
-    for blob in [result.get("output_blob"), *(image["blob"] for image in images)]:
+    output = result.get("output") or {}
+    for blob in [result.get("output_blob"), output.get("blob"), *(each["blob"] for each in output.get("images", []))]:
         if blob is None:
             continue
         client = faulty.harness.blobs.get_blob_client(blob["container"], blob["name"])

@@ -30,6 +30,7 @@ JOBS = {
     "image": {"prompt": "A lighthouse"},
     "summarize": {"text": "A long text about lighthouses."},
     "embed": {"texts": ["lighthouse", "sea"]},
+    "speak": {"text": "Hello?", "voice": "alloy"},
     "raw": {"method": "POST", "path": "chat/completions", "json": {"messages": []}},
 }
 

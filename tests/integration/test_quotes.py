@@ -32,6 +32,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "image": {"prompt": MARK},
     "summarize": {"text": f"{MARK} " * 20, "instructions": MARK},
     "embed": {"texts": [MARK]},
+    "speak": {"text": MARK, "voice": "alloy"},
     "raw": {"method": "POST", "path": "chat/completions", "json": {"messages": [{"role": "user", "content": MARK}]}},
 }
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from tests.support.audio_samples import MP3
 from tests.support.loopback import Answer, serve
 
 
@@ -184,12 +185,32 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
     return await reply(body | {"usage": {"prompt_tokens": 4 * len(texts), "total_tokens": 4 * len(texts)}})(request)
 
 
+def transcription(text: str = "Hello there.", **more: Any) -> Answer:
+    """Return an answer with a transcription as whisper sends it: `verbose_json`, with its seconds."""
+    segment = {"id": 0, "seek": 0, "start": 0.0, "end": 1.5, "text": f" {text}", "tokens": [1], "temperature": 0.0}
+    body = {"task": "transcribe", "language": "english", "duration": 1.5, "text": text, "segments": [segment]}
+    return reply(body | {"usage": {"type": "duration", "seconds": 2}} | more, headers={"x-request-id": "req-t"})
+
+
+def speech(audio: bytes = MP3, content_type: str = "audio/mpeg") -> Answer:
+    """Return an answer with audio."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=audio, content_type=content_type, headers={"x-request-id": "req-s"})
+
+    return answer
+
+
 def usual(path: str) -> Answer:
     """Return the answer of an endpoint in good order to an operation."""
     if path.endswith("/messages"):
         return claude_message()
-    if path.endswith("/images/generations"):
+    if path.endswith(("/images/generations", "/images/edits")):
         return images()
+    if path.endswith("/audio/transcriptions"):
+        return transcription()
+    if path.endswith("/audio/speech"):
+        return speech()
     return embeddings if path.endswith("/embeddings") else completion()
 
 

@@ -55,9 +55,15 @@ JOBS: dict[str, dict[str, Any]] = {
     "image": {"action": "image", "input": {"prompt": "A cat."}},
     "summarize in parts": {"action": "summarize", "input": {"text": "Some words. " * 3_500}},
     "embed": {"action": "embed", "input": {"texts": ["One.", "Two."]}},
+    "edit_image": {"action": "edit_image", "input": {"images": ["INPUTS/a.png", "INPUTS/b.png"], "prompt": "A cat."}},
+    "transcribe": {"action": "transcribe", "input": {"blob": "INPUTS/call.wav", "response_format": "srt"}},
+    "speak": {"action": "speak", "input": {"text": "Hello.", "voice": "alloy"}},
     CLAUDE: {},
 }
-"""The members of jobs with steps and without, with blobs and without, beyond those of a chat job."""
+"""
+The members of jobs with steps and without, with blobs and without, beyond those of a chat job. `with_blobs` writes the
+blobs that they name.
+"""
 
 
 @dataclass(eq=False)
@@ -255,7 +261,8 @@ def _proxied_service(proxy: FaultProxy, session: aiohttp.ClientSession, service:
             async with session.request(
                 request.method, url, data=body or None, headers=headers, skip_auto_headers=_NOTHING_ADDED
             ) as reply:
-                kept = {name: text for name, text in reply.headers.items() if name.lower() not in _HOP}
+                hop = _HOP - {"content-length"} if request.method == "HEAD" else _HOP
+                kept = {name: text for name, text in reply.headers.items() if name.lower() not in hop}
                 return web.Response(status=reply.status, body=await reply.read(), headers=kept)
 
         message = _MESSAGE.search(body) if service == "queue" else None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from email import message_from_bytes, policy
-from email.message import EmailMessage
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from tests.support.endpoint import Answer, Received, pixels, reply, reset
+from tests.support.endpoint import Answer, pixels, reply, reset
+from tests.support.forms import form_parts
 from tests.support.harness import Customer, Harness
 
 
@@ -31,14 +30,6 @@ def answer(body: bytes, content_type: str = "", *, status: int = 200) -> Answer:
 async def run(customer: Customer, **members: Any) -> dict[str, Any]:
     """Return the result of a raw job; `members` are its input's."""
     return await customer.run(action="raw", input={"path": "things"} | members)
-
-
-def form_parts(received: Received) -> list[EmailMessage]:
-    """Return the parts of a multipart form, as the standard library's parser reads them."""
-    head = b"content-type: " + received.headers["content-type"].encode() + b"\r\n\r\n"
-    message = message_from_bytes(head + received.body, policy=policy.HTTP)
-    assert message.is_multipart()
-    return list(message.iter_parts())
 
 
 async def test_get_needs_no_model_and_is_not_billed(harness: Harness):

@@ -19,7 +19,9 @@ from azure.core.credentials import AzureKeyCredential
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from tests.support.endpoint import Received, images, pixels
+from tests.support.forms import read_form
 from tests.support.harness import Harness
+from tests.support.input_blobs import BLOBS, with_blobs
 
 GA = "2024-10-21"
 PREVIEW = "2025-04-01-preview"
@@ -29,6 +31,7 @@ DEPLOYMENT = "my-gpt"
 # Bodies are compared as JSON: one SDK writes a space after each comma.
 IGNORED_HEADERS = {"content-length"}
 CHATS = {"chat", "multi_chat"}
+IN_PREVIEW = {"image", "edit_image", "transcribe", "speak"}
 
 Client = AsyncOpenAI | AsyncAzureOpenAI
 
@@ -108,6 +111,28 @@ def embed(name: str, texts: list[str], parameters: Mapping[str, Any] | None = No
     """Return a request for vectors."""
     own = {"texts": texts, "parameters": parameters or {}, **members}
     return Case(name, "embed", own, {"input": texts, **members, **(parameters or {})})
+
+
+def edit(name: str, *files: str, parameters: Mapping[str, Any] | None = None, **members: Any) -> Case:
+    """Return an edit of these blobs; the SDK gets their bytes under the names that we send."""
+    own = {"prompt": "A cat, déjà vu", **members}
+    named = [(f"image-{k}.png", BLOBS[file], "image/png") for k, file in enumerate(files, 1)]
+    inputs = {"images": [f"INPUTS/{file}" for file in files], "parameters": parameters or {}}
+    return Case(name, "edit_image", own | inputs, own | (parameters or {}) | {"image": named})
+
+
+def transcribe(name: str, parameters: Mapping[str, Any] | None = None, **members: Any) -> Case:
+    """Return a transcription; of a format with times if `members` say so."""
+    file = ("audio.wav", BLOBS["call.wav"], "audio/wav")
+    own = {"blob": "INPUTS/call.wav", "parameters": parameters or {}, **members}
+    return Case(name, "transcribe", own, {"file": file, **members, **(parameters or {})})
+
+
+def speak(name: str, parameters: Mapping[str, Any] | None = None, **members: Any) -> Case:
+    """Return a text to be spoken; `response_format` is our `format`."""
+    own = {"text": "Grüße ☂", "voice": "alloy", "parameters": parameters or {}, **members}
+    theirs = {"response_format": members["format"]} if members else {}
+    return Case(name, "speak", own, {"input": "Grüße ☂", "voice": "alloy", **theirs, **(parameters or {})})
 
 
 TOOL = {
@@ -198,6 +223,25 @@ CASES = [
     embed("several", ["Hello.", "Grüße ☂"], dimensions=256),
     embed("as numbers", ["Hello."], {"encoding_format": "float", "user": "u-1"}),
     embed("packed", ["Hello."], {"encoding_format": "base64", "x_vendor": 1}),
+    edit("an image", "a.png"),
+    edit(
+        "images", "a.png", "b.png", n=2, size="1024x1536", parameters={"quality": "high", "x_vendor": [1, {"a": True}]}
+    ),
+    transcribe("a recording"),
+    transcribe("times", {"timestamp_granularities": ["word", "segment"]}, response_format="verbose_json"),
+    transcribe(
+        "all that there is",
+        {
+            "temperature": 0.5,
+            "include": ["logprobs"],
+            "chunking_strategy": {"type": "server_vad", "threshold": 0.5},
+            "x_vendor": None,
+        },
+        language="de",
+        prompt="Zürich ☂",
+    ),
+    speak("a text"),
+    speak("a format", {"speed": 1.25, "instructions": "Gently.", "x_vendor": {"a": 1}}, format="opus"),
     Case(
         "another operation",
         "raw",
@@ -275,9 +319,17 @@ DIFFERENCES = [
         "query api-version",
         PREVIEW,
         GA,
-        "GPT image models need the preview version. It is the default for images if the connection names none.",
+        "Newer models need the preview version. It is the default for images and audio if the connection names none.",
         {"deployments"},
-        lambda shape, case: case.action == "image" and PREVIEW not in shape.path,
+        lambda shape, case: case.action in IN_PREVIEW and PREVIEW not in shape.path,
+    ),
+    Difference(
+        "header accept",
+        "*/*",
+        "application/octet-stream",
+        "As above, for audio.",
+        OF_OPENAI,
+        lambda _, case: case.action == "speak",
     ),
 ]
 
@@ -316,6 +368,9 @@ async def call_sdk(shape: Shape, case: Case, url: str, key: str) -> None:
             "multi_chat": client.chat.completions.create,
             "image": client.images.generate,
             "embed": client.embeddings.create,
+            "edit_image": client.images.edit,
+            "transcribe": client.audio.transcriptions.create,
+            "speak": client.audio.speech.create,
             "raw": client.responses.create,
         }[case.action]
         parameters = inspect.signature(method).parameters
@@ -333,6 +388,10 @@ def parts_of(received: Received, key: str) -> dict[str, Any]:
         elif name not in IGNORED_HEADERS:
             parts[f"header {name}"] = value.replace(key, KEY)
     parts |= {f"query {name}": value for name, value in received.query.items()}
+    if received.headers["content-type"].startswith("multipart/form-data; boundary="):
+        parts["header content-type"] = "multipart/form-data"
+        form = read_form(received)
+        return parts | {f"body {name}": [part for part in form if part.name == name] for name in {p.name for p in form}}
     return parts | {f"body {name}": value for name, value in received.json.items()}
 
 
@@ -343,13 +402,13 @@ async def test_requests_are_those_of_the_sdk(harness: Harness, shape: Shape, cas
         endpoint=f"{harness.endpoint.url}{shape.path}", default_model=DEPLOYMENT, **shape.secret
     )
     sdk_account = harness.endpoint.account()
-    if case.action == "image":
+    if case.action in {"image", "edit_image"}:
         customer.account.will_answer(images(*[pixels()] * case.input.get("n", 1)))
 
     await call_sdk(shape, case, harness.endpoint.url, sdk_account.key)
-    result = await customer.run(action=case.action, input=case.input)
+    result = await customer.run(**await with_blobs(customer, {"action": case.action, "input": case.input}))
 
-    assert "succeeded" == result["status"]
+    assert "succeeded" == result["status"], result
     (our_request,), (sdk_request,) = customer.account.received, sdk_account.received
     ours, theirs = parts_of(our_request, customer.account.key), parts_of(sdk_request, sdk_account.key)
     actual = {name: (ours.get(name), theirs.get(name)) for name in ours | theirs if ours.get(name) != theirs.get(name)}

@@ -18,6 +18,7 @@ from shared.contract.budget import Budget
 from tests.support.endpoint import Answer, Endpoint, after, completion, pixels
 from tests.support.faults import FaultyHarness, open_faulty_harness
 from tests.support.harness import Customer
+from tests.support.input_blobs import with_blobs
 
 PAGE = (Path(__file__).parents[3] / "docs" / "promises.md").read_text(encoding="utf-8")
 OPERATIONS = {
@@ -43,6 +44,9 @@ JOBS: dict[str, dict[str, Any]] = {
     "chat, its answer too large for a row": {},
     "multi_chat of 3 prompts": {"action": "multi_chat", "input": {"prompts": ["One?", "Two?", "Three?"]}},
     "image": {"action": "image", "input": {"prompt": "A cat."}},
+    "edit_image": {"action": "edit_image", "input": {"images": ["INPUTS/a.png"], "prompt": "A cat."}},
+    "transcribe": {"action": "transcribe", "input": {"blob": "INPUTS/call.wav"}},
+    "speak": {"action": "speak", "input": {"text": "Hello.", "voice": "alloy"}},
     "summarize in one call": {"action": "summarize", "input": {"text": "A text."}},
     "embed in one call": {"action": "embed", "input": {"texts": ["One.", "Two."]}},
     "raw, JSON": {"action": "raw", "input": {"path": "chat/completions", "json": {"messages": []}}},
@@ -67,7 +71,7 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     """The first attempt of a job of this kind makes these operations, in this order, and no others."""
     customer = faulty.customer()
     customer.account.will_answer(*_answers(kind, faulty, customer))
-    members = {"job_id": "counted", **JOBS[kind]}
+    members = {"job_id": "counted", **await with_blobs(customer, JOBS[kind])}
     if kind == AGAIN:
         await customer.run(**members)
     if kind == BUDGETED:  # of which the worker knows a bucket

@@ -232,7 +232,13 @@ async def test_a_limit_names_its_wait_in_anthropics_headers(worker: Worker):
 
 @pytest.mark.parametrize(
     ("action", "request_input"),
-    [("embed", {"texts": ["a"]}), ("image", {"prompt": "a"})],
+    [
+        ("embed", {"texts": ["a"]}),
+        ("image", {"prompt": "a"}),
+        ("edit_image", {"images": ["inputs/a/1.png"], "prompt": "a"}),
+        ("transcribe", {"blob": "inputs/a/1.mp3"}),
+        ("speak", {"text": "a", "voice": "alloy"}),
+    ],
 )
 async def test_actions_that_claude_does_not_have(worker: Worker, action: str, request_input: dict[str, Any]):
     """The sentence names the action, and nothing is sent."""

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from shared.actions.summary_prompts import summary_messages
 from shared.billing.estimates import OUTPUT_TOKENS, Estimate, estimate
 from shared.contract.chat import decode_chat
+from shared.contract.edit_image import decode_edit_image
 from shared.contract.embed import decode_embed
 from shared.contract.image import decode_image
 from shared.contract.multi_chat import decode_multi_chat
 from shared.contract.raw import decode_raw
+from shared.contract.speak import decode_speak
 from shared.contract.summarize import Summarize, decode_summarize
+from shared.contract.transcribe import decode_transcribe
 
 DECODERS: dict[str, Any] = {
     "chat": decode_chat,
@@ -25,6 +28,9 @@ DECODERS: dict[str, Any] = {
     "summarize": decode_summarize,
     "embed": decode_embed,
     "image": decode_image,
+    "edit_image": decode_edit_image,
+    "transcribe": decode_transcribe,
+    "speak": decode_speak,
     "raw": decode_raw,
 }
 
@@ -138,6 +144,23 @@ def test_other_actions():
     assert (True, 0) == (3 <= embedding["input_tokens"], embedding["output_tokens"])
     assert (2, 13_000, 2) == (image["images"], image["output_tokens"], image["calls"])
     assert 2 * estimated("image", prompt="A cat.").inputs[0] == image["input_tokens"]
+
+
+def test_edits_count_what_goes_in():
+    """Each image and the mask count as the largest, in each of the calls that some models need."""
+    images = ["inputs/a/1.png", "inputs/a/2.png"]
+    (record,) = estimated("edit_image", images=images, mask="inputs/a/m.png", prompt="A cat.", n=2).records(1)
+
+    assert (60_000, 13_000, 2) == (record["image_input_tokens"], record["output_tokens"], record["images"])
+    assert 60_000 < record["input_tokens"] < 61_000
+
+
+def test_speech_counts_characters_and_nothing_else():
+    """They are what its record will have. How long a recording is, nobody knows yet."""
+    (record,) = estimated("speak", text="Grüße 😀", voice="alloy").records(1)
+
+    assert {"calls": 1, "input_tokens": 0, "output_tokens": 0, "characters": 7} == record
+    assert of("transcribe", blob="inputs/a/1.mp3") is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The inputs of `embed`, `image` and `summarize`; see the tests of `chat` and `raw` for theirs."""
+"""The inputs of the actions; see the tests of `chat` and `raw` for theirs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,69 @@ from typing import Any
 
 import pytest
 
+from shared.contract.edit_image import EditImage, decode_edit_image
 from shared.contract.embed import Embed, decode_embed
 from shared.contract.image import Image, decode_image
 from shared.contract.names import BlobName, NamedBlob
+from shared.contract.speak import Speak, decode_speak
 from shared.contract.summarize import MAX_BLOBS, Summarize, decode_summarize
+from shared.contract.transcribe import Transcribe, decode_transcribe
 from shared.errors import InvalidJob
 
-DECODERS = {"embed": decode_embed, "image": decode_image, "summarize": decode_summarize}
+DECODERS = {
+    "edit_image": decode_edit_image,
+    "embed": decode_embed,
+    "image": decode_image,
+    "speak": decode_speak,
+    "summarize": decode_summarize,
+    "transcribe": decode_transcribe,
+}
 SMALLEST: dict[str, dict[str, Any]] = {
+    "edit_image": {"images": ["inputs/a/1.png"], "prompt": "A cat"},
+    "speak": {"text": "x", "voice": "alloy"},
+    "transcribe": {"blob": "inputs/a/1.mp3"},
     "embed": {"texts": ["x"]},
     "image": {"prompt": "A cat"},
     "summarize": {"text": "x"},
 }
 REFUSED = {
+    "edit_image": [
+        ({"images": []}, "`input.images` must be a list of 1 to 16 items"),
+        ({"images": ["inputs/a/1.png"] * 17}, "`input.images` must be a list of 1 to 16 items"),
+        ({"images": ["inputs/a/1.png", "x"]}, "`input.images[1]` must be a blob's `container/name`."),
+        ({"images": "inputs/a/1.png"}, "`input.images` must be a list"),
+        ({"mask": "x"}, "`input.mask` must be a blob's `container/name`."),
+        ({"prompt": " "}, "`input.prompt` must be text that is not blank"),
+        ({"n": 11}, "`input.n`"),
+        ({"image": "x"}, "`input.image` is not a known member. Did you mean `input.images`?"),
+        ({"parameters": {"image[]": "x"}}, "`input.parameters.image[]` is not allowed: set `input.images` instead."),
+        ({"parameters": {"mask": "x"}}, "`input.parameters.mask` is not allowed: set `input.mask` instead."),
+        ({"parameters": {"stream": True}}, "`input.parameters.stream`"),
+        ({"size": "1x1", "parameters": {"size": "2x2"}}, "`input.parameters.size` repeats `input.size`"),
+    ],
+    "speak": [
+        ({"text": " \n"}, "`input.text` must be text of at most 4,096 characters that is not blank"),
+        ({"text": "x" * 4097}, "`input.text` must be text of at most 4,096 characters that is not blank"),
+        ({"voice": ""}, "`input.voice` must be a line of text"),
+        ({"voice": None}, "`input.voice`"),
+        ({"format": "pcm"}, "`input.format` must be one of mp3, wav, opus, flac, aac."),
+        ({"input": "x"}, "`input.input` is not a known member. Did you mean `input.text`?"),
+        ({"parameters": {"voice": "x"}}, "`input.parameters.voice` repeats `input.voice`"),
+        ({"parameters": {"response_format": "mp3"}}, "`input.parameters.response_format` is not allowed: set"),
+        ({"parameters": {"stream_format": "sse"}}, "`input.parameters.stream_format` can only be audio"),
+    ],
+    "transcribe": [
+        ({"blob": "x"}, "`input.blob` must be a blob's `container/name`."),
+        ({"file": "x"}, "`input.file` is not a known member. Did you mean `input.blob`?"),
+        ({"language": ""}, "`input.language` must be text that is not blank."),
+        ({"response_format": "xml"}, "`input.response_format` must be one of text, json, verbose_json, srt, vtt."),
+        ({"parameters": {"response_format": "srt"}}, "`input.parameters.response_format` is not allowed: set"),
+        (
+            {"parameters": {"stream": True}},
+            "`input.parameters.stream` is not allowed: a job doesn't",
+        ),
+        ({"prompt": "a", "parameters": {"prompt": "b"}}, "`input.parameters.prompt` repeats `input.prompt`"),
+    ],
     "embed": [
         ({"texts": []}, "`input.texts` must be a list of 1 to 2,048 items"),
         ({"texts": ["x"] * 2049}, "`input.texts` must be a list of 1 to 2,048 items"),
@@ -90,6 +140,22 @@ def test_members_are_decoded_completely():
     )
     assert Image("A cat", 1, {"size": "3840x16", "quality": "hd", "x-own": [1]}) == decoded(
         "image", prompt="A cat", size="3840x16", parameters={"quality": "hd", "x-own": [1]}
+    )
+    assert EditImage(
+        [BlobName("inn", "a/1"), BlobName("inn", "a/2")], BlobName("inn", "a/m"), "A cat", 2, {"size": "1x1"}
+    ) == (decoded("edit_image", images=["inn/a/1", "inn/a/2"], mask="inn/a/m", prompt="A cat", n=2, size="1x1"))
+    assert Transcribe(BlobName("inn", "a/1"), "json", {}) == decoded("transcribe", blob="inn/a/1")
+    assert Transcribe(BlobName("inn", "a/1"), "vtt", {"language": "de", "prompt": "x", "temperature": 0}) == decoded(
+        "transcribe",
+        blob="inn/a/1",
+        language="de",
+        prompt="x",
+        response_format="vtt",
+        parameters={"temperature": 0},
+    )
+    assert Speak("Hello.", {"voice": "alloy"}) == decoded("speak", text="Hello.", voice="alloy")
+    assert Speak("😀" * 4096, {"voice": "alloy", "speed": 2, "response_format": "wav"}) == decoded(
+        "speak", text="😀" * 4096, voice="alloy", format="wav", parameters={"speed": 2}
     )
     assert Summarize("x", "paragraph") == decoded("summarize", text="x")
     assert Summarize(

@@ -23,6 +23,9 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "summarize": {"text": "x"},
     "embed": {"texts": ["x"]},
     "raw": {"path": "x"},
+    "edit_image": {"images": ["inputs/c/a.png"], "prompt": "x"},
+    "transcribe": {"blob": "inputs/c/a.mp3"},
+    "speak": {"text": "x", "voice": "alloy"},
 }
 OUTSIDE: dict[str, type[msgspec.Struct]] = {"": Job, "options": Options, "output": Output}
 

@@ -1,0 +1,113 @@
+"""The JSON of transcriptions: read, joined across cuts, and written as subtitles. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.actions.answer import answered_error
+from shared.billing.usage import Call, call_of_answer
+from shared.contract.decoding import json_object
+from shared.contract.usage import Usage
+from shared.errors import ProviderUnavailable, UpstreamError, UpstreamFacts
+from shared.upstream.messages import Response
+
+TIMED = ("verbose_json", "srt", "vtt")
+"""Formats that are made of segments with times, which models report as `verbose_json`."""
+_LISTS = ("segments", "words", "logprobs")
+_TIMES = ("start", "end")
+_SEEK_PER_S = 100
+_MAX_S = 10_000_000
+"""A hundred days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """One answer: its members, the call, and why it is none."""
+
+    members: dict[str, Any]
+    call: Call
+    error: UpstreamError | None
+
+
+def read_transcription(response: Response, *, timed: bool) -> Transcription:
+    """Read a 2xx response. If `timed`, it needs segments. A duration that is not reported as usage is `derived`."""
+    body = json_object(response.body)
+    call = call_of_answer(body, response.request_id, response.processing, response.metered_as)
+    seconds = body.get("duration")
+    if call.usage is None and seconds is not None and _is_time(seconds):
+        usage = Usage(calls=1, seconds=round(float(seconds), 3), derived=("seconds",))
+        call = replace(call, usage=usage)
+    members = {name: value for name, value in body.items() if name != "usage"}
+    facts = UpstreamFacts(status=response.status, request_id=response.request_id)
+    error = answered_error([body], response)
+    if error is None and not isinstance(body.get("text"), str):
+        error = ProviderUnavailable("The endpoint's response is not a transcription: it has no `text`.", facts)
+    elif error is None and timed and not _are_segments(body.get("segments")):
+        message = "The endpoint's response has no `segments` with times: use another model, or `response_format` json."
+        error = ProviderUnavailable(message, facts)
+    return Transcription(members, call, error)
+
+
+def join_transcriptions(parts: Sequence[Mapping[str, Any]], starts_s: Sequence[float]) -> dict[str, Any]:
+    """Return the members of the transcription of pieces that begin at these times; the first one's, if not known."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    joined = dict(parts[0])
+    joined["text"] = " ".join(filter(None, (part["text"].strip() for part in parts)))
+    for name in _LISTS:
+        lists = [(part[name], start_s) for part, start_s in zip(parts, starts_s, strict=True) if name in part]
+        items = [_shifted(item, start_s) for each, start_s in lists if isinstance(each, list) for item in each]
+        if name in joined or items:
+            joined[name] = [{**item, "id": at} if "id" in item else item for at, item in enumerate(items)]
+    if all(_is_time(part.get("duration")) for part in parts):
+        joined["duration"] = round(sum(float(part["duration"]) for part in parts), 3)
+    return joined
+
+
+def subtitles(segments: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """Return segments as SubRip (`srt`) or WebVTT (`vtt`)."""
+    cues = [(segment["start"], segment["end"], _lines(segment["text"], kind)) for segment in segments]
+    shown = [cue for cue in cues if cue[2]]
+    if kind == "vtt":
+        return "WEBVTT\n\n" + "".join(f"{_clock(a, '.')} --> {_clock(b, '.')}\n{text}\n\n" for a, b, text in shown)
+    return "".join(
+        f"{at}\n{_clock(a, ',')} --> {_clock(b, ',')}\n{text}\n\n" for at, (a, b, text) in enumerate(shown, 1)
+    )
+
+
+def _shifted(item: Any, start_s: float) -> Any:
+    if not isinstance(item, dict):
+        return {}
+    times = {name: round(item[name] + start_s, 3) for name in _TIMES if _is_time(item.get(name))}
+    seek = {"seek": item["seek"] + round(start_s * _SEEK_PER_S)} if isinstance(item.get("seek"), int) else {}
+    return {**item, **times, **seek}
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MAX_S
+
+
+def _are_segments(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, dict)
+        and isinstance(item.get("text"), str)
+        and all(_is_time(item.get(name)) for name in _TIMES)
+        for item in value
+    )
+
+
+def _lines(text: str, kind: str) -> str:
+    """Return a cue's text: a blank line would end it, an arrow would be read as times, and WebVTT has markup."""
+    lines = "\n".join(filter(None, (line.strip() for line in text.splitlines()))).replace("-->", "->")
+    if kind == "vtt":
+        return lines.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return lines
+
+
+def _clock(seconds: float, point: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"

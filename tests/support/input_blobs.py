@@ -1,0 +1,27 @@
+"""Jobs that name blobs: `INPUTS/a.png` becomes the name of a blob of the customer, which is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tests.support.audio_samples import wav
+from tests.support.endpoint import pixels
+from tests.support.harness import Customer
+
+PLACE_OF_INPUTS = "INPUTS/"
+BLOBS: Mapping[str, bytes] = {"a.png": pixels(), "b.png": pixels(5, 3), "call.wav": wav()}
+
+
+async def with_blobs(customer: Customer, members: Mapping[str, Any], **own: bytes) -> dict[str, Any]:
+    """Return a job's members with names of blobs, which are written; `own` are further ones, `x_wav` for `x.wav`."""
+    text = json.dumps(members)
+    if PLACE_OF_INPUTS not in text:
+        return dict(members)
+    container = customer.harness.environment["INPUT_CONTAINERS"]
+    client = customer.harness.blobs.get_container_client(container)
+    for name, data in {**BLOBS, **{name.replace("_", "."): data for name, data in own.items()}}.items():
+        if f"{PLACE_OF_INPUTS}{name}" in text:
+            await client.upload_blob(f"{customer.name}/inputs/{name}", data, overwrite=True)
+    return dict(json.loads(text.replace(PLACE_OF_INPUTS, f"{container}/{customer.name}/inputs/")))

@@ -1,0 +1,142 @@
+"""Transcriptions: read, joined, and written as subtitles."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.actions.transcript import join_transcriptions, read_transcription, subtitles
+from tests.support.memory_context import response
+
+SEGMENT = {"id": 0, "seek": 0, "start": 0.0, "end": 1.5, "text": " Hello.", "tokens": [1], "avg_logprob": -0.2}
+SRT_CUES = "1\n00:00:00,000 --> 00:00:01,500\nHello\nthere -> <you> & me.\n\n2\n01:01:01,235 --> 27:46:40,000\nBye.\n\n"
+VTT_CUES = (
+    "00:00:00.000 --> 00:00:01.500\nHello\nthere -&gt; &lt;you&gt; &amp; me.\n\n01:01:01.235 --> 27:46:40.000\nBye.\n\n"
+)
+TIMES = st.floats(0, 90_000, allow_nan=False).map(lambda value: round(value, 3))
+SEGMENTS = st.lists(
+    st.builds(lambda start, end, text: {"start": start, "end": end, "text": text}, TIMES, TIMES, st.text())
+)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"type": "duration", "seconds": 9}, {"seconds": 9.0}),
+        (
+            {
+                "type": "tokens",
+                "input_tokens": 14,
+                "input_token_details": {"text_tokens": 4, "audio_tokens": 10},
+                "output_tokens": 45,
+                "total_tokens": 59,
+            },
+            {"input_tokens": 14, "audio_input_tokens": 10, "output_tokens": 45, "total_tokens": 59},
+        ),
+    ],
+)
+def test_usage_is_the_providers(usage: dict[str, Any], counts: dict[str, float]):
+    """Seconds or tokens, as the model reports them; the duration is then no count."""
+    read = read_transcription(response({"text": "Hello.", "duration": 8.47, "usage": usage}), timed=False)
+
+    assert read.call.usage is not None
+    assert (counts, ()) == (
+        {name: getattr(read.call.usage, name) for name in counts},
+        read.call.usage.derived,
+    )
+    assert ({"text": "Hello.", "duration": 8.47}, None) == (read.members, read.error)
+
+
+def test_duration_without_usage_is_derived():
+    """Older API versions report the duration alone: the seconds follow from it. Without it there are none."""
+    read = read_transcription(response({"text": "Hello.", "duration": 8.4700002}), timed=False)
+    without = read_transcription(response({"text": "Hello."}), timed=False)
+
+    assert read.call.usage is not None
+    assert (8.47, ("seconds",), 1) == (read.call.usage.seconds, read.call.usage.derived, read.call.usage.calls)
+    assert without.call.usage is None
+
+
+@pytest.mark.parametrize(
+    ("body", "timed", "message"),
+    [
+        ({"words": []}, False, "has no `text`"),
+        (b"1\n00:00", False, "has no `text`"),
+        ({"text": "x"}, True, "no `segments`"),
+        ({"text": "x", "segments": [{"start": "0", "end": 1, "text": ""}]}, True, "no `segments`"),
+        ({"text": "x", "segments": [{"start": 0, "end": True, "text": ""}]}, True, "no `segments`"),
+        ({"error": {"message": "No luck.", "code": "x"}}, False, "No luck."),
+    ],
+)
+def test_what_is_no_transcription_is_an_error(body: Any, timed: bool, message: str):
+    """It says what is missing. Its call may have been billed."""
+    read = read_transcription(response(body), timed=timed)
+
+    assert message in str(read.error)
+    assert ("unanswered" if isinstance(body, bytes) else "answered") == read.call.outcome
+
+
+def test_pieces_are_joined_with_their_times():
+    """Texts, segments and words follow each other; times, seeks and ids go on; the rest is the first's."""
+    word = {"word": "Hello", "start": 0.2, "end": 0.9}
+    piece = {"text": " Hello. ", "language": "english", "duration": 600.5, "segments": [SEGMENT], "words": [word]}
+    second = {**piece, "text": "Bye.", "language": "dutch", "duration": 3}
+
+    joined = join_transcriptions(
+        [piece, second, {"text": "", "duration": 1, "segments": [], "words": []}], [0, 600.5, 603.5]
+    )
+
+    assert ("Hello. Bye.", "english", 604.5) == (joined["text"], joined["language"], joined["duration"])
+    assert [(0, 0, 0.0, 1.5), (1, 60_050, 600.5, 602.0)] == [
+        (each["id"], each["seek"], each["start"], each["end"]) for each in joined["segments"]
+    ]
+    assert [(0.2, 0.9), (600.7, 601.4)] == [(each["start"], each["end"]) for each in joined["words"]]
+    assert [" Hello."] * 2 == [each["text"] for each in joined["segments"]]
+
+
+def test_one_piece_is_as_it_was():
+    """What was not cut is not changed."""
+    members = {"text": " Hello. ", "segments": [SEGMENT | {"id": 7}], "logprobs": None}
+
+    assert members == join_transcriptions([members], [0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (
+            "srt",
+            SRT_CUES,
+        ),
+        ("vtt", f"WEBVTT\n\n{VTT_CUES}"),
+    ],
+)
+def test_subtitles_are_written(kind: str, expected: str):
+    """As each format wants its times; a text neither ends its cue nor begins another, and markup is text."""
+    segments = [
+        {"start": 0, "end": 1.5, "text": " Hello\n\n there --> <you> & me. "},
+        {"start": 5, "end": 6, "text": " \n"},
+        {"start": 3661.2346, "end": 100_000, "text": "Bye."},
+    ]
+
+    assert expected == subtitles(segments, kind)
+
+
+@given(SEGMENTS, st.sampled_from(["srt", "vtt"]))
+def test_subtitles_can_be_read_again(segments: list[dict[str, Any]], kind: str):
+    """A reader that splits at blank lines gets as many cues, with the same times in milliseconds."""
+    text = subtitles(segments, kind)
+
+    cues = [block for block in re.split(r"\n\n", text) if block and block != "WEBVTT"]
+    shown = [each for each in segments if any(line.strip() for line in each["text"].splitlines())]
+    assert len(shown) == len(cues)
+    for cue, segment in zip(cues, shown, strict=True):
+        lines = cue.split("\n")
+        (times,) = [line for line in lines if " --> " in line]
+        read = [re.split(r"[:.,]", each) for each in times.split(" --> ")]
+        seconds = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms in read]
+        assert [segment["start"], segment["end"]] == pytest.approx(seconds)
