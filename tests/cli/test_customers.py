@@ -46,6 +46,20 @@ async def test_rejected_key_is_stored_only_untested(cli: CliRunner, newcomer: Cu
     assert newcomer.account.key not in tested.text + untested.text
 
 
+async def test_claude_is_onboarded(cli: CliRunner, newcomer: Customer):
+    """Its endpoint is tested with one token before it is stored, and says by itself whose it is where it can."""
+    options = f"--endpoint {cli.harness.endpoint.url}/anthropic --provider anthropic --default-model claude"
+    line = f"customers add {newcomer.name} {options}"
+
+    await cli.expect(line, out="answers as claude", stdin=newcomer.account.key)
+    await cli.expect(f"customers add {newcomer.name} --connection own --no-test", stdin="sk-ant-1")
+
+    assert "anthropic" == json.loads(stored(newcomer) or "")["provider"]
+    assert ["/anthropic/v1/messages"] == [request.path for request in newcomer.account.received]
+    own = json.loads(stored(newcomer, "own") or "")
+    assert ("sk-ant-1", None, None) == (own["api_key"], own.get("endpoint"), own.get("provider"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

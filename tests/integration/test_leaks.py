@@ -31,6 +31,7 @@ JOBS = {
     "summarize": {"text": "A long text about lighthouses."},
     "embed": {"texts": ["lighthouse", "sea"]},
     "speak": {"text": "Hello?", "voice": "alloy"},
+    "chat-claude": {"prompt": "Hello?"},
     "raw": {"method": "POST", "path": "chat/completions", "json": {"messages": []}},
 }
 
@@ -53,6 +54,8 @@ def _success(key: str) -> list[Answer]:
         body = json.loads(response.body) | {"id": key, "model": f"model-{key}", "system_fingerprint": key}
         for item in body.get("data", []):
             item["revised_prompt"] = f"Your key is {key}."
+        for block in body.get("content", []):
+            block["text"] = f"Your key is {key}."
         for choice in body.get("choices", []):
             choice["message"]["content"] = f"Your key is {key}."
         return await reply(body, headers={"x-request-id": key})(request)
@@ -126,13 +129,19 @@ async def test_the_key_is_in_nothing_that_is_written(
     """
     caplog.set_level(logging.DEBUG)
     worker = replace(harness.services, queues=_UndelayedQueues(harness.services.queues)).worker
-    customers = {action: harness.customer(api_key=f"{KEY}-{action}") for action in JOBS}
+    claude = {"endpoint": f"{harness.endpoint.url}/anthropic", "provider": "anthropic"}
+    customers = {
+        action: harness.customer(api_key=f"{KEY}-{action}", **(claude if action == "chat-claude" else {}))
+        for action in JOBS
+    }
     deliveries = []
     for action, customer in customers.items():
         harness.endpoint.accounts[f"{KEY}-{action}"] = customer.account
         customer.account.will_answer(*answers(f"{KEY}-{action}"))
         output = {"blob": True, "callback": f"{harness.endpoint.url}/done"}
-        job = customer.job(job_id=action, action=action, input=JOBS[action], options=options, output=output)
+        job = customer.job(
+            job_id=action, action=action.partition("-")[0], input=JOBS[action], options=options, output=output
+        )
         deliveries.append(delivery(json.dumps(job).encode()))
 
     results = await asyncio.gather(*map(worker.process, deliveries))
