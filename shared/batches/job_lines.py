@@ -124,7 +124,8 @@ class JobBatches:
             if attempt.budgets is not None:
                 attempt.budgets.keeps = True  # even if the rest can't join
             joined |= {each.batch for each in read_ranges(lease.lines)[-1:]}
-        values = waiting_values(lease, attempt.usage.unrecoverable, stepless=stepless)
+        usage = attempt.usage
+        values = waiting_values(lease, usage.unrecoverable, skipped=usage.skipped, stepless=stepless)
         if parts:
             await self._join(attempt, parts[-1], message, lease, values)
             return

@@ -107,8 +107,11 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     The idempotency key within the customer; not `statements`, nor one that begins with `statement-`. If left out, a new
     one is made.
     """
-    connection: Name = "default"
-    """The name of one of the customer's connections."""
+    connection: Name | Annotated[list[Name], Meta(min_length=1, max_length=4)] = "default"
+    """
+    The name of one of the customer's connections, or a list of at most 4: the next one is used if the one before can't
+    serve the job.
+    """
     model: ModelName | None = None
     """Needed unless the connection names one."""
     input: Raw | msgspec.UnsetType = msgspec.UNSET
@@ -126,6 +129,11 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def id(self) -> str:
         """The job's id; `decode_job` makes sure that there is one."""
         return self.job_id or ""
+
+    @property
+    def first_connection(self) -> str:
+        """The name of its connection, or of the first of several."""
+        return self.connection if isinstance(self.connection, str) else self.connection[0]
 
 
 def decode_job(body: bytes, *, default_id: str) -> Job:
@@ -149,6 +157,8 @@ def decode_job_as(kind: type[J], body: bytes, *, default_id: str) -> J:
         raise InvalidJob(f"The job is not valid UTF-8 (byte {exc.start}).") from exc
     job = decode(body, kind)
     _check_input(job)
+    if isinstance(job.connection, list) and len(set(job.connection)) < len(job.connection):
+        raise InvalidJob("`connection` must not name a connection twice.")
     if _size(job.metadata) > METADATA_LIMIT:
         raise InvalidJob(f"`metadata` is larger than {METADATA_LIMIT} bytes.")
     if job.options.processing != "standard":

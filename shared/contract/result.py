@@ -44,6 +44,14 @@ class ErrorBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: dict[str, Any] | None = None
 
 
+class SkippedConnection(Struct, frozen=True):
+    """A connection of a job's list that could not serve it."""
+
+    name: str
+    code: str
+    """The error code that says why."""
+
+
 class ConnectionLabel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The connection that a job used, without its settings."""
 
@@ -53,6 +61,8 @@ class ConnectionLabel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     billed_to: Literal["customer", "operator"]
     breaker: Literal["open", "half_open"] | None = None
     """Set if the endpoint kept failing on this worker, so that calls to it pause for a while."""
+    skipped: list[SkippedConnection] = []
+    """In a result: the connections of the job's list that come before this one."""
 
 
 class Timings(Struct, frozen=True, kw_only=True):

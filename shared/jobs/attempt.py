@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -34,14 +34,12 @@ from shared.storage.base import Row
 
 if TYPE_CHECKING:
     from shared.billing.job_budgets import JobBudgets
-    from shared.jobs.lines import LineRecord
 
 STORAGE_WAITS_S: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits of one attempt, in total, for a Storage that does not keep what was billed."""
 OUTCOME_STEP = "outcome"
 """The step that holds a job's whole outcome while its blob is written; no action has a step with this key."""
-_MAX_CALLS_BESIDE_STEPS = 20
-"""Calls without a response, of one or two rows each, that one transaction records beside steps."""
+_MAX_CALLS_BESIDE_STEPS = 20  # calls without a response, of one or two rows each, in one transaction with steps
 _T = TypeVar("_T")
 
 log = logging.getLogger(NAMESPACE)
@@ -64,8 +62,6 @@ class Attempt:
     """Set once another worker has the job: nothing more may be spent on it here."""
     saved: set[str] = field(default_factory=set)
     """The keys of the steps that it has saved."""
-    answered_lines: tuple[str, Mapping[str, LineRecord]] = ("", {})
-    """Its lines once all have an answer, and the column of its row that names these."""
     _stored: list[StepRecord] | None = None
     _unsaved: list[tuple[StepRecord, Sequence[Call]]] = field(default_factory=list)
     """Steps that are not stored yet. One that can't be stored goes along with the next write."""
@@ -135,6 +131,7 @@ class Attempt:
                     retries=because.retries if isinstance(because, UpstreamRetryLater) else self.lease.retries,
                     failed=isinstance(because, StorageUnavailable) and self.usage.has_lost,
                     unrecoverable_usage=self.usage.unrecoverable,
+                    skipped=self.usage.skipped,
                     usage=self.usage.rows(),
                 ),
                 usage=len(self.usage),

@@ -29,7 +29,7 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.usage import NO_USAGE, Usage
 from shared.errors import UpstreamFacts
 from shared.jobs.lease import Lease
-from shared.jobs.lines import is_line, placeholder_ending
+from shared.jobs.lines import LineRecord, is_line, placeholder_ending
 from shared.storage.base import Row
 from shared.upstream.messages import Operation, Response, is_large
 
@@ -56,10 +56,14 @@ class AttemptUsage:
     """The prices in the currency of the customer's statements, if there is a price book."""
     billed: Usage = field(default_factory=Usage)
     """What the job's stored steps have consumed; their usage records are written."""
+    skipped: str = field(init=False)
+    """See Lease; with those that this attempt has skipped."""
     unrecoverable: Usage = field(init=False)
     """What all attempts have consumed whose responses could not be kept."""
     served: Mapping[str, ConnectionLabel] = field(default_factory=dict)
     """Which connection has served calls that this attempt does not make itself, by their `metered_as`."""
+    answered_lines: tuple[str, Mapping[str, LineRecord]] = ("", {})
+    """The job's lines once all have an answer, and the column of its row that names these."""
     responses: list[Response] = field(default_factory=list)
     """Billed responses outside of any step: lost unless the job ends with them."""
     metered: set[str] = field(default_factory=set)
@@ -70,7 +74,7 @@ class AttemptUsage:
     _number: int = 0
 
     def __post_init__(self) -> None:
-        self.unrecoverable = self.lease.unrecoverable_usage
+        self.unrecoverable, self.skipped = self.lease.unrecoverable_usage, self.lease.skipped
 
     def __len__(self) -> int:
         """Return how many calls have no record yet."""
@@ -179,7 +183,7 @@ class AttemptUsage:
         job = self.job
         # If even the connection was never resolved, the job's own name for it is used.
         label = self.label or ConnectionLabel(
-            name=job.connection, source="key_vault", provider="unknown", billed_to="customer"
+            name=job.first_connection, source="key_vault", provider="unknown", billed_to="customer"
         )
         return RecordLabels(
             job.customer,

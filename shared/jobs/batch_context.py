@@ -189,11 +189,11 @@ async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[
 
 
 async def _read_lines(services: JobServices, attempt: Attempt) -> Mapping[str, LineRecord]:
-    column, lines = attempt.answered_lines
+    column, lines = attempt.usage.answered_lines
     if column != attempt.lease.lines:
         lines = await services.batches.lines(attempt)
         if all(line.answer is not None for line in lines.values()):
-            attempt.answered_lines = attempt.lease.lines, lines
+            attempt.usage.answered_lines = attempt.lease.lines, lines
     return lines
 
 

@@ -64,7 +64,7 @@ async def _requested(
     from shared.jobs.reservation import request_with_claim  # noqa: PLC0415  # see `claim`
 
     try:
-        connection = await services.connections.resolve(attempt.job.customer, attempt.job.connection)
+        connection = await services.connections.resolve(attempt.job.customer, attempt.job.first_connection)
         attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
         if attempt.time.allows():
             return await request_with_claim(services, attempt, connection, work.request, budgets)

@@ -1,8 +1,4 @@
-"""
-The execution of one attempt: connection, action, outcome, result, closed and billed while the lease holds.
-
-connection ► action ► outcome ► result ► done and billed
-"""
+"""The execution of one attempt: connection ► action ► outcome ► result ► done and billed, while the lease holds."""
 
 from __future__ import annotations
 
@@ -38,6 +34,7 @@ from shared.jobs.attempt import Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.context import ActionContext
 from shared.jobs.crash_log import CRASHED, log_crash, log_text
+from shared.jobs.fallback import current, skip
 from shared.jobs.lease import Lease
 from shared.jobs.message import DecodedJob, Work
 from shared.jobs.outcomes import deferred, given_up, is_key_rejected, outcome_of, result_of
@@ -76,10 +73,6 @@ class Executor:
             async with attempt:
                 attempt.usage.pricing = await self.services.job_prices.read(job.customer)
                 outcome, connection = await self._outcome_without_run(attempt, steps, work), None
-                if outcome is None and isinstance(work, DecodedJob) and job.action in WITHOUT_CONNECTION:
-                    from shared.jobs.month_closing import close_month  # noqa: PLC0415  # once a month
-
-                    outcome = await close_month(self.services, attempt, work)
                 while outcome is None and isinstance(work, DecodedJob):
                     context = None
                     try:
@@ -89,15 +82,15 @@ class Executor:
                         outcome = outcome_of(exc, attempt)
                     if context is not None and connection is None and is_key_rejected(outcome):
                         connection, outcome = await self._with_new_key(context, outcome)
+                    if outcome is not None and not isinstance(job.connection, str):
+                        connection, outcome = None, skip(self.services, attempt, outcome)
                 assert outcome is not None  # noqa: S101  # without work there is one
                 return await self._finish(attempt, steps, outcome)
         except LeaseLost:
-            if attempt.lease.unwritten is not None:  # its calls are those of lines, which the other one records
-                raise AlreadyRunning(f"Another worker has just claimed job {job.id}.", 1) from None
             await self._record_usage(attempt)
             raise
 
-    async def _outcome_without_run(self, attempt: Attempt, steps: Steps, work: Work) -> Outcome | None:
+    async def _outcome_without_run(self, attempt: Attempt, steps: Steps, work: Work) -> Outcome | None:  # noqa: PLR0911
         lease = attempt.lease
         if lease.cancelled:
             return failed(JobCancelled("The job was cancelled before it finished."))
@@ -113,6 +106,10 @@ class Executor:
         if not in_time and not lease.lines:  # else its batch may have ended in time
             message = f"The job's deadline of {attempt.job.options.lasts_s:g} s passed before an attempt could start."
             return failed(DeadlinePassed(message))
+        if isinstance(work, DecodedJob) and attempt.job.action in WITHOUT_CONNECTION:
+            from shared.jobs.month_closing import close_month  # noqa: PLC0415  # once a month
+
+            return await close_month(self.services, attempt, work)
         return outcome_of(work, attempt) if isinstance(work, Exception) else None
 
     async def _open_context(
@@ -123,7 +120,8 @@ class Executor:
             record = await self.services.customer_records.recent(job.customer)
             if record.state == "suspended" and not attempt.lease.lines:  # what is at the provider is still read
                 raise CustomerSuspended(f"Customer {job.customer} is suspended, so its jobs are not run.")
-            connection = attempt.connection or await self.services.connections.resolve(job.customer, job.connection)
+            name = job.connection if isinstance(job.connection, str) else current(attempt)
+            connection = attempt.connection or await self.services.connections.resolve(job.customer, name)
         connection.check_job(job.action, job.options)
         if attempt.connection is not connection:
             attempt.use(connection, needs_model=work.action.NEEDS_MODEL)
@@ -241,6 +239,8 @@ class Executor:
             attempt.usage.label = msgspec.structs.replace(label, breaker=state)
 
     async def _record_usage(self, attempt: Attempt) -> None:
+        if attempt.lease.unwritten is not None:  # its calls are those of lines, which the other worker records
+            raise AlreadyRunning(f"Another worker has just claimed job {attempt.job.id}.", 1) from None
         try:
             await attempt.with_retries(attempt.settle)
         except StorageUnavailable as exc:

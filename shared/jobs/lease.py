@@ -82,6 +82,8 @@ class Lease:
     """Its lines in batches of its provider (see `jobs.lines`)."""
     is_stepless: bool = False
     """It has waited for a batch, and has no step."""
+    skipped: str = ""
+    """The connections of the job's list that could not serve it, as JSON; empty: none."""
     began: float = field(default_factory=time.perf_counter, compare=False)
     """When this attempt's claim began, on `time.perf_counter()`'s clock."""
     incarnation: str = ""
@@ -171,6 +173,7 @@ def next_lease(row: Row, at: datetime) -> Lease:
         generation=values.get("generation", 0),
         lines=values.get("lines", ""),
         is_stepless=values.get("stepless", False),
+        skipped=values.get("skipped", ""),
     )
     if not is_worker_dead(values["state"], values.get("lease_until"), at):
         return lease
@@ -209,7 +212,7 @@ def lease_values(lease: Lease, at: datetime, seconds: float) -> dict[str, Any]:
     }
 
 
-def waiting_values(lease: Lease, unrecoverable: Usage, *, stepless: bool) -> dict[str, Any]:
+def waiting_values(lease: Lease, unrecoverable: Usage, *, skipped: str, stepless: bool) -> dict[str, Any]:
     """Return the columns of a job's row whose attempt waits for a batch. `stepless`: no attempt has stored a step."""
     return {
         "state": "waiting",
@@ -220,6 +223,7 @@ def waiting_values(lease: Lease, unrecoverable: Usage, *, stepless: bool) -> dic
         "reason": "",
         "reason_code": "",
         "unrecoverable_usage": msgspec.json.encode(unrecoverable).decode(),
+        **({"skipped": skipped} if skipped else {}),
     }
 
 

@@ -145,6 +145,7 @@ class Ledger:
         retries: int = 0,
         failed: bool = False,
         unrecoverable_usage: Usage | None = None,
+        skipped: str = "",
         usage: Sequence[Row] = (),
         operation_id: str = "",
     ) -> None:
@@ -152,7 +153,7 @@ class Ledger:
         Give the lease up, so that the job can be claimed again at once.
 
         The next attempt starts with `retries` used up, with the reason and what all attempts have consumed in vain.
-        `failed`: this attempt had no result. `usage` are usage records.
+        `failed`: this attempt had no result. `skipped`: see Lease. `usage` are usage records.
         """
         values = {
             "state": "waiting",
@@ -165,6 +166,7 @@ class Ledger:
             "reason": str(because)[:MAX_REASON_LENGTH],
             "reason_code": because.reason.code if isinstance(because, UpstreamRetryLater) else "",
             "unrecoverable_usage": msgspec.json.encode(unrecoverable_usage or lease.unrecoverable_usage).decode(),
+            **({"skipped": skipped} if skipped else {}),
         }
         await self._change(lease, values, usage, operation_id)
 

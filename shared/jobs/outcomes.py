@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
+import msgspec
+
 from shared.actions.base import Completed, Deferred, Outcome, failed
 from shared.clock import rfc3339
 from shared.contract.error_codec import error_body, error_from_body
-from shared.contract.result import Result, Timings
+from shared.contract.result import ConnectionLabel, Result, SkippedConnection, Timings
 from shared.errors import (
     CredentialRejected,
     DeadlinePassed,
@@ -82,12 +84,18 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         usage=usage.of_job(outcome.calls, outcome.status, at),
         timings=_timings(attempt),
         error=None if outcome.error is None else error_body(outcome.error),
-        connection=usage.label,
+        connection=_with_skipped(usage.label, usage.skipped) if usage.skipped else usage.label,
         attempts=lease.attempt,
         submitted_at=rfc3339(lease.submitted_at),
         started_at=rfc3339(lease.started_at),
         finished_at=rfc3339(at),
     )
+
+
+def _with_skipped(label: ConnectionLabel | None, skipped: str) -> ConnectionLabel | None:
+    if label is None:
+        return None
+    return msgspec.structs.replace(label, skipped=msgspec.json.decode(skipped, type=list[SkippedConnection]))
 
 
 def _timings(attempt: Attempt) -> Timings:

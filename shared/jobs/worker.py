@@ -166,7 +166,7 @@ class Worker:
 
     async def _admit(self, job: Job, delivery: Delivery) -> AbstractContextManager[object]:
         deadline, limiter = deadline_of(job, delivery.submitted_at), self.services.limiter
-        connection = PATIENT_JOBS if job.options.processing in PATIENT else job.connection
+        connection = PATIENT_JOBS if job.options.processing in PATIENT else job.first_connection
         if now() < deadline:
             await limiter.wait_for_room(job.customer, connection)
         if now() >= deadline:

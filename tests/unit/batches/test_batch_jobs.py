@@ -333,3 +333,18 @@ async def test_a_cancellation_that_is_cut_off_ends_the_job_with_its_batch(at: Pa
     await at.finish([cancelled, other])
     assert at.result(cancelled)["error"]["code"] == "cancelled"
     assert at.accounts[customer].journal.totals().calls == 1
+
+
+async def test_a_job_of_several_connections_stays_with_its_batch(at: PatientApp) -> None:
+    """The first one comes back while the batch of the second is under way; its answers are read there all the same."""
+    customer = at.customer()
+    job = await at.send(customer, connection=["gone", "default"])
+    await at.deliver()
+    at.connect(customer, other := at.provider.account(), "gone")
+    await at.finish([job])
+    connection = at.result(job)["connection"]
+    assert ("default", [{"name": "gone", "code": "connection_not_found"}]) == (
+        connection["name"],
+        connection["skipped"],
+    )
+    assert ([], 1) == (other.received, at.accounts[customer].journal.totals().calls)

@@ -217,7 +217,9 @@ def test_what_a_lost_large_answer_consumed_is_on_record():
     """It is not decoded for that, however it is nested; the usage at its end is read."""
     nested = b'{"a":' * 300 + b'"' + b"x" * (2 * LARGE_BYTES) + b'"' + b"}" * 300
     body = b'{"x":%b,"usage":%b,"model":"m-2"}' % (nested, json.dumps(USAGE).encode())
-    usage = AttemptUsage(cast(Any, None), cast(Any, SimpleNamespace(attempt=1, unrecoverable_usage=Usage())))
+    usage = AttemptUsage(
+        cast(Any, None), cast(Any, SimpleNamespace(attempt=1, unrecoverable_usage=Usage(), skipped=""))
+    )
     begun = time.process_time()
 
     usage.add_lost_responses([Response(200, {}, body, "r-1")])

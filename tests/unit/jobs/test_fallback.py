@@ -1,0 +1,171 @@
+"""Jobs that name several connections: which one serves, which were skipped, and whose account is billed."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from shared.contract.budget import Budget
+from shared.contract.job import decode_job
+from shared.errors import InvalidJob
+from shared.upstream.circuit_breaker import FAILURES
+from tests.support.customers import Customer
+from tests.support.endpoint import Account, Answer, error, reset
+from tests.support.patient_budgets import total, used
+from tests.support.workers import Worker
+
+BOTH = ["default", "second"]
+NO_QUOTA = error(429, code="insufficient_quota")
+NO_MODEL = error(404, code="DeploymentNotFound")
+
+
+def connect_second(worker: Worker, customer: Customer) -> Account:
+    """Store another connection of the customer, to an account of its own; return that."""
+    other = Customer(customer.name, worker.endpoint.account())
+    worker.connect(other, "second")
+    return other.account
+
+
+def served(result: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
+    """Return the job's status, the connection that served it, and which were skipped and why."""
+    connection = result["connection"]
+    return (
+        result["status"],
+        connection["name"],
+        [(each["name"], each["code"]) for each in connection.get("skipped", [])],
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (error(401), "credential_rejected"),
+        (error(403, message="Your resource has been temporarily blocked."), "account_blocked"),
+        (NO_MODEL, "model_not_found"),
+        (NO_QUOTA, "quota_exhausted"),
+        (error(503), "provider_unavailable"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_the_next_connection_serves(worker: Worker, answer: Answer, code: str):
+    """At once, if the first one has refused. Nothing of that is on its account."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    customer.account.answers[:] = [answer] * 4
+
+    result = await worker.run(customer, connection=BOTH, options={"max_retries": 0})
+
+    assert ("succeeded", "second", [("default", code)]) == served(result)
+    assert (1, 1) == (result["attempts"], len(second.received))
+    assert [("second", "answered", 1)] == [(r["connection"], r["outcome"], r["calls"]) for r in worker.usage(customer)]
+
+
+async def test_a_connection_that_is_missing_or_disabled_is_skipped(worker: Worker):
+    """A job that can be served has no need of each one."""
+    customer = worker.customer(connection=None)
+    connect_second(worker, customer)
+
+    result = await worker.run(customer, connection=["first", "default", "second"])
+
+    skipped = [("first", "connection_not_found"), ("default", "connection_not_found")]
+    assert ("succeeded", "second", skipped) == served(result)
+
+
+async def test_what_may_be_billed_is_on_record_where_it_was_called(worker: Worker):
+    """A call without an answer is the first connection's, which is not called again by the next attempt."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    customer.account.answers[:] = [reset] * 4
+
+    assert await worker.deliver(customer, job_id="job", connection=BOTH, options={"max_retries": 0}) is None
+    ((body, delay_s),) = worker.requeued()
+    called = len(customer.account.received)
+    result = await worker.run(customer, body)
+
+    assert ("succeeded", "second", [("default", "provider_unavailable")]) == served(result)
+    assert (called, 1) == (len(customer.account.received), len(second.received))
+    records = sorted((row["connection"], row["outcome"]) for row in worker.usage(customer))
+    assert [("default", "unanswered")] * called + [("second", "answered")] == records
+    assert delay_s < 2
+
+
+@pytest.mark.parametrize(("deadline_s", "waits"), [(7200, True), (60, False)])
+async def test_a_throttled_connection_is_waited_for_if_there_is_time(worker: Worker, deadline_s: int, waits: bool):
+    """The next one is for what the first can't do before the job's deadline."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    customer.account.will_answer(error(429, retry_after="3600"))
+
+    result = await worker.deliver(customer, connection=BOTH, options={"deadline_s": deadline_s})
+
+    assert (waits, int(not waits)) == (result is None, len(second.received))
+    if result is not None:
+        assert ("succeeded", "second", [("default", "rate_limited")]) == served(result)
+
+
+async def test_a_connection_whose_breaker_is_open_is_not_called(worker: Worker):
+    """It is out of service, whatever time the job has."""
+    customer = worker.customer()
+    connect_second(worker, customer)
+    customer.account.answers[:] = [error(503)] * FAILURES
+    for _ in range(FAILURES):
+        await worker.run(customer, options={"max_retries": 0})
+
+    result = await worker.run(customer, connection=BOTH)
+
+    assert ("succeeded", "second", [("default", "provider_unavailable")]) == served(result)
+    assert len(customer.account.received) == FAILURES
+
+
+async def test_the_last_connection_s_error_is_the_job_s(worker: Worker):
+    """The others are named with theirs."""
+    customer = worker.customer()
+    connect_second(worker, customer).will_answer(NO_MODEL)
+    customer.account.will_answer(NO_QUOTA)
+
+    result = await worker.run(customer, connection=BOTH)
+
+    assert ("failed", "second", [("default", "quota_exhausted")]) == served(result)
+    assert "model_not_found" == result["error"]["code"]
+
+
+async def test_what_every_connection_would_refuse_is_not_tried_again(worker: Worker):
+    """A request that is wrong is wrong everywhere."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    customer.account.will_answer(error(400, message="Invalid value."))
+
+    result = await worker.run(customer, connection=BOTH)
+
+    assert ("failed", "default", []) == served(result)
+    assert [] == second.received
+
+
+async def test_budgets_settle_what_each_connection_has_used(worker: Worker):
+    """What was reserved for the first one is free again before the next one reserves."""
+    customer = worker.customer()
+    connect_second(worker, customer)
+    budget = Budget(limit=Decimal(1_000_000), unit="tokens", period="month")
+    await worker.services.customer_records.change(
+        customer.name, lambda record: record.with_budgets({"main": budget}), by="ann", subject="budgets"
+    )
+    customer.account.will_answer(NO_QUOTA)
+
+    assert await worker.deliver(customer, job_id="job", connection=BOTH) is None
+    assert (0, 0) == total(worker.memory.table, customer.name, "main")
+    ((body, _),) = worker.requeued()
+    result = await worker.run(customer, body)
+
+    assert ("succeeded", "second", [("default", "quota_exhausted")]) == served(result)
+    assert (used(worker.memory.table, customer.name), 0) == total(worker.memory.table, customer.name, "main")
+
+
+@pytest.mark.parametrize("names", [[], ["a", "a"], ["a", "b", "c", "d", "e"], ["A"], [1], {}], ids=str)
+def test_a_list_that_is_wrong_is_refused_at_the_door(names: Any):
+    """The error names the member."""
+    body = {"customer": "contoso", "action": "chat", "input": {"prompt": "Hi"}, "connection": names}
+    with pytest.raises(InvalidJob, match="connection"):
+        decode_job(json.dumps(body).encode(), default_id="job")
