@@ -19,6 +19,8 @@ import pypdfium2.raw as pdfium
 _BREAK = re.compile(r"(?<=[^\r\n])\r?\n(?=[^\r\n])")
 _SAME_LINE = 0.4
 """How far apart the baselines of a line's characters may be, in heights of the type."""
+_FEW = 4
+"""One of so many breaks, or more, are a sign of it."""
 _SPACE = 0.18
 """The gap that is a space, in the same measure."""
 _RTL = frozenset({"R", "AL"})
@@ -35,7 +37,7 @@ class _Glyph:
 
 
 def is_broken(text_page: Any, text: str) -> bool:
-    """Return whether most of the breaks in a page's text are between characters of one line."""
+    """Return whether many of the breaks in a page's text are between characters of one line."""
     breaks = same = 0
     for match in _BREAK.finditer(text):
         before, after = (
@@ -44,7 +46,7 @@ def is_broken(text_page: Any, text: str) -> bool:
         (x1, y1), (x2, y2) = _origin(text_page, before), _origin(text_page, after)
         breaks += 1
         same += abs(y1 - y2) < _SAME_LINE * _height(text_page, after) and x1 != x2
-    return same * 2 > breaks
+    return same * _FEW > breaks
 
 
 def lines_of(text_page: Any, count: int) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, BinaryIO
+import contextlib
+import itertools
+from collections import Counter
+from typing import Any, BinaryIO, cast
 
 import pytest
 from msgspec import defstruct
@@ -13,11 +16,13 @@ from shared.contract.names import BlobName, NamedBlob, blobs_of, named_blob
 from shared.contract.summarize import Summarize
 from shared.documents import process
 from shared.documents.extracted import Extracted
+from tests.support.crashing_storage import WorkerDied
 from tests.support.customers import Customer
 from tests.support.document_files import PICTURE, docx, lines, paragraph, pdf
 from tests.support.endpoint import error
 from tests.support.long_texts import summarized_text
-from tests.support.workers import Worker
+from tests.support.worker_crashes import Part, Process
+from tests.support.workers import Memory, Worker, open_worker
 
 
 async def store(worker: Worker, customer: Customer, **files: bytes) -> list[str]:
@@ -94,6 +99,43 @@ async def test_an_attempt_that_ends_between_documents_has_read_none_in_vain(
     assert ("succeeded", 3) == (result["status"], len(result["output"]["documents"]))
     assert [b"%PDF-1", b"%PDF-2", b"%PDF-3"] == read
     assert result["attempts"] >= 3
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_worker_that_dies_at_any_write_changes_no_text(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, after: bool
+):
+    """
+    Whichever write is its last, the next worker sends no other text than the first, though it
+    would read another one; and it makes no call again but one whose answer was not stored.
+    """
+    count = itertools.count()
+
+    async def otherwise_each_time(*_: object) -> Extracted:
+        return Extracted("pdf", f"Text {next(count)}. " + "word " * 9_000, 1)
+
+    monkeypatch.setattr(process, "extract", otherwise_each_time)
+    for operation in itertools.count(1):
+        customer, dying = worker.customer(), Process(operation, after)
+        blobs = await store(worker, customer, a_pdf=b"%PDF-1", b_pdf=b"%PDF-2", c_txt=b"Text.")
+        body = customer.body(action="summarize", job_id="s", input={"blobs": blobs})
+        seen = [cast(Any, Part(name, getattr(worker.memory, name), dying)) for name in ("table", "blobs", "queues")]
+        memory = Memory(*seen, worker.memory.credentials)
+        with contextlib.suppress(WorkerDied):
+            await open_worker(worker.endpoint, worker.services.client, memory=memory).deliver(customer, body)
+        if len(dying.operations) < operation:
+            break
+        if (customer.name, "j_s") in worker.table.rows and worker.row(customer, "s")["state"] == "running":
+            await worker.expire_lease(customer, "s")
+
+        result = await worker.another().run(customer, body)
+
+        assert "succeeded" == result["status"], operation
+        texts = Counter(sent(customer))
+        assert result["output"]["parts"] + 1 == len(texts)
+        assert sum(texts.values()) <= len(texts) + result["output"]["parts"]
+        assert 1 == len({text.partition("Text ")[2].partition(".")[0] for text in texts if "Document 1" in text})
+    assert operation > 8
 
 
 async def test_text_in_a_blob_is_no_step(worker: Worker):

@@ -75,10 +75,14 @@ def with_program(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux has namespaces and filters of system calls (docs/security.md)")
-async def test_a_hole_in_a_parser_reaches_nothing(monkeypatch: pytest.MonkeyPatch):
-    """What takes over the process has its document and its output: no key, file, socket, process or signal."""
+@pytest.mark.parametrize("less", ["", "sandbox._NAMESPACES = 0"], ids=["all", "filter"])
+async def test_a_hole_in_a_parser_reaches_nothing(monkeypatch: pytest.MonkeyPatch, less: str):
+    """
+    What takes over the process has its document and its output: no key, file, socket, process or signal. So it is
+    where the system lets nobody make a namespace, too.
+    """
     monkeypatch.setenv("SECRET", "no-one-sees-this")
-    with_program(monkeypatch, PROBE)
+    with_program(monkeypatch, f"{PROBE}\n{less}")
 
     reached = await read(b"123456789")
 
