@@ -122,6 +122,24 @@ async def test_an_image_is_a_real_png(client):
         assert base64.b64decode(response["data"][0]["b64_json"]).startswith(b"\x89PNG\r\n")
 
 
+async def test_sound_and_edits_are_served(client):
+    """Speech is a WAV, a recording has a text with times, and an edit is an image, at every URL form."""
+    for base in ("/v1", "/openai/v1", "/openai/deployments/d"):
+        speech = await client.post(f"{base}/audio/speech", json={"model": "m", "input": "Hello.", "voice": "alloy"})
+        form = {"model": "m", "response_format": "verbose_json"}
+        file = {"file": ("audio.wav", speech.content, "audio/wav")}
+        text = (await client.post(f"{base}/audio/transcriptions", data=form, files=file)).json()
+        files = {"image[]": ("image-1.png", b"\x89PNG\r\n", "image/png")}
+        edit = await client.post(f"{base}/images/edits", data={"model": "m", "prompt": "rain"}, files=files)
+
+        assert b"WAVE" == speech.content[8:12]
+        assert ([0.0, 1.8], text["text"]) == (
+            [each["start"] for each in text["segments"]],
+            "".join(each["text"] for each in text["segments"]).strip(),
+        )
+        assert base64.b64decode(edit.json()["data"][0]["b64_json"]).startswith(b"\x89PNG\r\n")
+
+
 async def test_embeddings_depend_on_text_and_dimensions(client):
     """The same text has the same vector, another text another one, of the requested length."""
     request = {"model": "m", "input": ["a", "b", "a"], "dimensions": 5}
