@@ -14,6 +14,7 @@ import msgspec
 
 from openapi.member_docs import member_docs
 from openapi.portable_schema import Schema, default_text, exactly_one, portable
+from shared.contract import edit_image, embed, image, speak, transcribe
 from shared.contract.inputs import INPUTS
 from shared.contract.job import ACTIONS, Action, Job
 from shared.contract.names import BlobPath
@@ -23,8 +24,16 @@ from shared.contract.result import USUAL_COUNTS
 REFS = "#/components/schemas/"
 _NOT_PARAMETERS = {
     **dict.fromkeys(("ChatInput", "MultiChatInput", "SummarizeInput"), ("messages", "model")),
-    "ImageInput": ("prompt", "n", "model", "stream"),
-    "EmbedInput": ("input", "model"),
+    **{
+        kind.__name__: tuple(module.INSTEAD)
+        for kind, module in (
+            (image.ImageInput, image),
+            (edit_image.EditImageInput, edit_image),
+            (transcribe.TranscribeInput, transcribe),
+            (speak.SpeakInput, speak),
+            (embed.EmbedInput, embed),
+        )
+    },
 }
 """What `parameters` can't hold, because a job sets it elsewhere."""
 _ALWAYS = {"Result": ("metadata", "attempts", "usage"), "Usage": tuple(USUAL_COUNTS), "JobDocument": ("links",)}

@@ -10,7 +10,7 @@ from shared.contract.decoding import decode
 from shared.contract.names import BlobName, BlobPath, Text, parse_blob_name
 from shared.contract.parameters import merged_parameters
 
-_INSTEAD = {
+INSTEAD = {
     "image": "set `input.images` instead",
     "image[]": "set `input.images` instead",
     "mask": "set `input.mask` instead",
@@ -19,6 +19,7 @@ _INSTEAD = {
     "model": "set the job's own `model` instead",
     "stream": "a job doesn't stream its result",
 }
+"""What `parameters` can't hold, and what to do about it."""
 
 
 class EditImageInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,5 +54,5 @@ def decode_edit_image(data: Raw | bytes) -> EditImage:
     edit = decode(data, EditImageInput, at="input")
     images = [parse_blob_name(name, at=f"input.images[{index}]") for index, name in enumerate(edit.images)]
     mask = None if edit.mask is None else parse_blob_name(edit.mask, at="input.mask")
-    parameters = merged_parameters(edit.parameters, {"size": edit.size}, _INSTEAD)
+    parameters = merged_parameters(edit.parameters, {"size": edit.size}, INSTEAD)
     return EditImage(images, mask, edit.prompt, edit.n, parameters)

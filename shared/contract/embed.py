@@ -11,10 +11,11 @@ from shared.contract.parameters import merged_parameters
 
 Format = Literal["json", "npy"]
 
-_INSTEAD = {
+INSTEAD = {
     "input": "set `input.texts` instead",
     "model": "set the job's own `model` instead",
 }
+"""What `parameters` can't hold, and what to do about it."""
 
 
 class EmbedInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,5 +45,5 @@ class Embed(Struct, frozen=True):
 def decode_embed(data: Raw | bytes) -> Embed:
     """The texts in `data`, a job's input. Raises InvalidJob with the path of the member at fault."""
     embed = decode(data, EmbedInput, at="input")
-    parameters = merged_parameters(embed.parameters, {"dimensions": embed.dimensions}, _INSTEAD)
+    parameters = merged_parameters(embed.parameters, {"dimensions": embed.dimensions}, INSTEAD)
     return Embed(embed.texts, parameters, embed.format)

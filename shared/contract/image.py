@@ -10,12 +10,13 @@ from shared.contract.decoding import decode
 from shared.contract.names import Text
 from shared.contract.parameters import merged_parameters
 
-_INSTEAD = {
+INSTEAD = {
     "prompt": "set `input.prompt` instead",
     "n": "set `input.n` instead",
     "model": "set the job's own `model` instead",
     "stream": "a job doesn't stream its result",
 }
+"""What `parameters` can't hold, and what to do about it."""
 _PASSED_ON = ("size", "quality", "output_format")
 
 
@@ -48,4 +49,4 @@ def decode_image(data: Raw | bytes) -> Image:
     """The images that `data`, a job's input, describes. Raises InvalidJob with the path of the member at fault."""
     image = decode(data, ImageInput, at="input")
     members = {name: getattr(image, name) for name in _PASSED_ON}
-    return Image(image.prompt, image.n, merged_parameters(image.parameters, members, _INSTEAD))
+    return Image(image.prompt, image.n, merged_parameters(image.parameters, members, INSTEAD))

@@ -9,7 +9,6 @@ from msgspec import Meta, Raw, Struct
 from shared.contract.decoding import decode
 from shared.contract.names import Line
 from shared.contract.parameters import merged_parameters
-from shared.errors import InvalidJob
 
 AudioFormat = Literal["mp3", "wav", "opus", "flac", "aac"]
 SpokenText = Annotated[
@@ -21,11 +20,14 @@ SpokenText = Annotated[
     ),
 ]
 
-_INSTEAD = {
+INSTEAD = {
     "input": "set `input.text` instead",
+    "voice": "set `input.voice` instead",
     "response_format": "set `input.format` instead",
     "model": "set the job's own `model` instead",
+    "stream_format": "a job doesn't stream its result",
 }
+"""What `parameters` can't hold, and what to do about it."""
 
 
 class SpeakInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +53,5 @@ class Speak(Struct, frozen=True):
 def decode_speak(data: Raw | bytes) -> Speak:
     """What `data`, a job's input, wants said. Raises InvalidJob with the path of the member at fault."""
     speak = decode(data, SpeakInput, at="input")
-    if speak.parameters.get("stream_format", "audio") != "audio":
-        raise InvalidJob("`input.parameters.stream_format` can only be audio: a job doesn't stream its result.")
-    parameters = merged_parameters(speak.parameters, {"voice": speak.voice}, _INSTEAD)
-    return Speak(speak.text, parameters | ({} if speak.format is None else {"response_format": speak.format}))
+    own = {"voice": speak.voice, **({} if speak.format is None else {"response_format": speak.format})}
+    return Speak(speak.text, own | merged_parameters(speak.parameters, {}, INSTEAD))

@@ -12,12 +12,13 @@ from shared.contract.parameters import merged_parameters
 
 TextFormat = Literal["text", "json", "verbose_json", "srt", "vtt"]
 
-_INSTEAD = {
+INSTEAD = {
     "file": "set `input.blob` instead",
     "response_format": "set `input.response_format` instead",
     "model": "set the job's own `model` instead",
     "stream": "a job doesn't stream its result",
 }
+"""What `parameters` can't hold, and what to do about it."""
 
 
 class TranscribeInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,5 +48,5 @@ def decode_transcribe(data: Raw | bytes) -> Transcribe:
     """What `data`, a job's input, wants transcribed. Raises InvalidJob with the path of the member at fault."""
     transcribe = decode(data, TranscribeInput, at="input")
     members = {"language": transcribe.language, "prompt": transcribe.prompt}
-    parameters = merged_parameters(transcribe.parameters, members, _INSTEAD)
+    parameters = merged_parameters(transcribe.parameters, members, INSTEAD)
     return Transcribe(parse_blob_name(transcribe.blob, at="input.blob"), transcribe.response_format, parameters)

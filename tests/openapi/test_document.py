@@ -335,6 +335,9 @@ GOOD: list[dict[str, Any]] = [
     {"action": "summarize", "input": {"text": "a", "style": "bullets", "max_words": 3}},
     {"action": "summarize", "input": {"blob": "inputs/contoso/a.txt"}},
     {"action": "embed", "input": {"texts": ["a"], "dimensions": 8, "format": "npy"}},
+    {"action": "edit_image", "input": {"images": ["inputs/c/a.png"] * 16, "prompt": "a", "n": 10, "mask": None}},
+    {"action": "transcribe", "input": {"blob": "inputs/c/a.mp3", "response_format": "vtt", "parameters": {"x": [1]}}},
+    {"action": "speak", "input": {"text": "a" * 4096, "voice": "alloy", "format": None}},
     {"action": "raw", "input": {"path": "models"}},
     {"action": "raw", "input": {"path": "a/b", "method": "PUT", "json": None, "query": {"a": [1, "b", True]}}},
     {
@@ -366,6 +369,22 @@ BAD: list[dict[str, Any]] = [
     *({"action": "multi_chat", "input": {"prompts": prompts}} for prompts in ([], ["a"] * 1001, [" "])),
     {"action": "image", "input": {"prompt": "a", "n": 11}},
     {"action": "image", "input": {"prompt": "a", "parameters": {"n": 2}}},
+    *({"action": "edit_image", "input": {"images": value, "prompt": "a"}} for value in ([], ["a"], ["b/c/d"] * 17)),
+    *(
+        {"action": "edit_image", "input": {"images": ["abc/c"], "prompt": "a", "parameters": {name: "x"}}}
+        for name in ("image", "image[]", "mask", "prompt", "n", "model", "stream")
+    ),
+    *({"action": "transcribe", "input": value} for value in ({}, {"blob": "a"}, {"blob": "abc/c", "language": " "})),
+    *(
+        {"action": "transcribe", "input": {"blob": "abc/c", "parameters": {name: "x"}}}
+        for name in ("file", "response_format", "model", "stream")
+    ),
+    *({"action": "speak", "input": value | {"voice": "a"}} for value in ({}, {"text": " "}, {"text": "a" * 4097})),
+    *({"action": "speak", "input": {"text": "a"} | value} for value in ({}, {"voice": ""}, {"voice": 1})),
+    *(
+        {"action": "speak", "input": {"text": "a", "voice": "b", "parameters": {name: "x"}}}
+        for name in ("input", "voice", "response_format", "model", "stream_format")
+    ),
     *({"action": "summarize", "input": value} for value in ({}, {"text": None}, {"text": "a", "blob": "b/c"})),
     {"action": "summarize", "input": {"text": "a", "style": "poem"}},
     *({"action": "embed", "input": {"texts": texts}} for texts in ([], [""], ["a"] * 2049)),

@@ -54,9 +54,9 @@ REFUSED = {
         ({"voice": None}, "`input.voice`"),
         ({"format": "pcm"}, "`input.format` must be one of mp3, wav, opus, flac, aac."),
         ({"input": "x"}, "`input.input` is not a known member. Did you mean `input.text`?"),
-        ({"parameters": {"voice": "x"}}, "`input.parameters.voice` repeats `input.voice`"),
+        ({"parameters": {"voice": "x"}}, "`input.parameters.voice` is not allowed: set `input.voice` instead."),
         ({"parameters": {"response_format": "mp3"}}, "`input.parameters.response_format` is not allowed: set"),
-        ({"parameters": {"stream_format": "sse"}}, "`input.parameters.stream_format` can only be audio"),
+        ({"parameters": {"stream_format": "sse"}}, "`input.parameters.stream_format` is not allowed: a job"),
     ],
     "transcribe": [
         ({"blob": "x"}, "`input.blob` must be a blob's `container/name`."),
