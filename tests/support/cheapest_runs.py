@@ -42,6 +42,8 @@ READ_FOR = 28 * HOUR
 SLACK_S = 10 * MINUTE
 """After its deadline, in which a job ends that nothing could be bought for in time."""
 _BURST = 10
+_NEW_SHARE = 0.3
+"""Of bursts of jobs that are of another customer than those before."""
 _PRICES = [
     {"provider": provider, "model": "*", **labels, "input": price, "output": f"{4 * int(price)}"}
     for provider in ("openai", "azure_openai")
@@ -148,6 +150,10 @@ class CheapestRuns:
     gone: dict[str, list[tuple[datetime, datetime]]] = field(default_factory=dict)
     """When a customer's connection was not there."""
     _mend_at: dict[str, float] = field(default_factory=dict)
+    _order: list[str] = field(default_factory=lambda: [*TRAITS])
+
+    def __post_init__(self) -> None:
+        self.chance.shuffle(self._order)
 
     async def run(self, jobs: int, *, hours: float) -> None:
         """Send so many jobs within some hours, and live until nothing more can come of them."""
@@ -229,7 +235,8 @@ class CheapestRuns:
         return sums
 
     async def _send(self, number: int) -> None:
-        customer = self.chance.choice([*self.traits, ""]) or self._customer()
+        is_new = not self.traits or self.chance.random() < _NEW_SHARE
+        customer = self._customer() if is_new else self.chance.choice([*self.traits])
         action = self.chance.choice(["chat", "chat", "multi_chat", "summarize", "embed"])
         deadline_s = self.chance.choice(DEADLINES_S)
         for _ in range(number):
@@ -242,7 +249,7 @@ class CheapestRuns:
         await self.app.deliver()
 
     def _customer(self) -> str:
-        traits = [self.chance.choice([*TRAITS])]
+        traits = [self._order[len(self.traits) % len(TRAITS)]]
         if self.chance.random() < 1 / 2:
             traits.append(self.chance.choice(["flex refused", "flex full", *_SLOW]))
         style = "azure" if self.chance.random() < 1 / 5 else "openai"

@@ -31,6 +31,7 @@ async def test_the_cheapest_is_never_late_where_list_price_could_do_it(client, m
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(2, 4))
 async def test_a_thousand_of_the_cheapest(client, monkeypatch, seed: int) -> None:
     """See above."""
