@@ -177,5 +177,5 @@ _CONVERTERS: dict[str, Callable[[Any, ClaudeRequest], None]] = {
     "tools": _tools,
     "metadata": _metadata,
 }
-_OURS = frozenset({*_CONVERTERS, *_REFUSED, *_LEFT_OUT, *_USERS, "stream", "tool_choice", "parallel_tool_calls"})
+_OURS = frozenset({*_CONVERTERS, *_REFUSED, *_LEFT_OUT, *_USERS, "tool_choice", "parallel_tool_calls"})
 """Parameters that are not passed on as they are."""

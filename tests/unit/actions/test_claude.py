@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from shared.actions.base import _ACTIONS
 from shared.actions.claude import DEFAULT_LIMIT
 from shared.contract.budget import Budget
+from shared.contract.job import Options
+from shared.errors import InvalidJob
 from tests.support.customers import Customer
 from tests.support.endpoint import Received, claude_error, claude_message, completion, reply
 from tests.support.workers import Worker
@@ -228,6 +231,20 @@ async def test_a_limit_names_its_wait_in_anthropics_headers(worker: Worker):
 
     ((_, wait_s),) = worker.requeued()
     assert 50 < wait_s < 75
+
+
+async def test_every_other_action_is_refused(worker: Worker):
+    """An action that is added is none of Claude's unless somebody says so."""
+    customer = claude(worker)
+    connection = await worker.services.connections.resolve(customer.name, "default")
+    refused = []
+    for action in _ACTIONS:
+        try:
+            connection.check_job(action, Options())
+        except InvalidJob:
+            refused.append(action)
+
+    assert {"chat", "multi_chat", "summarize", "raw"} == {*_ACTIONS} - {*refused}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def test_roles_take_turns_and_the_system_stands_apart():
             {"role": "user", "content": "And?"},
             {"role": "assistant", "content": "Well."},
             {"role": "assistant", "content": None, "refusal": "No."},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "Never."}]},
         ]
     )
 
@@ -62,7 +63,7 @@ def test_roles_take_turns_and_the_system_stands_apart():
                 text("And?"),
             ],
         },
-        {"role": "assistant", "content": [text("Well."), text("No.")]},
+        {"role": "assistant", "content": [text("Well."), text("No."), text("Never.")]},
     ] == result.messages
 
 

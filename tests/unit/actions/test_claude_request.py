@@ -38,6 +38,7 @@ def sent(**parameters: Any) -> tuple[dict[str, Any], list[str]]:
     ("parameters", "body"),
     [
         ({"temperature": 0, "top_p": 0.5, "top_k": 5}, {"temperature": 0, "top_p": 0.5, "top_k": 5}),
+        ({"temperature": 1}, {"temperature": 1}),
         ({"stop": "END"}, {"stop_sequences": ["END"]}),
         ({"stop": ["A", "B"], "max_tokens": 5, "max_completion_tokens": 6}, {"stop_sequences": ["A", "B"]}),
         ({"tools": [TOOL]}, {"tools": [OWN_TOOL]}),
