@@ -31,6 +31,7 @@ from shared.errors import (
 if TYPE_CHECKING:
     from shared.jobs.attempt import Attempt
     from shared.jobs.base import JobServices
+    from shared.jobs.context import ActionContext
 
 _CAN_NOT_SERVE = (
     *(ConnectionFault, CredentialRejected, AccountBlocked, ModelNotFound),
@@ -46,9 +47,13 @@ def current(attempt: Attempt) -> str:
     return bought_for.connection.name if bought_for is not None else _left(attempt)[0]
 
 
-def skip(services: JobServices, attempt: Attempt, outcome: Outcome) -> Outcome | None:
-    """Return None if the attempt goes on with the next connection; else its outcome, which may be to let another do."""
-    left, error = _left(attempt), _reason(services, attempt, outcome)
+def skip(services: JobServices, attempt: Attempt, outcome: Outcome, context: ActionContext | None) -> Outcome | None:
+    """
+    Return None if the attempt goes on with the next connection; else its outcome, which may be to let another do.
+
+    `context`: that in which the action ran, if it did.
+    """
+    left, error = _left(attempt), _reason(services, attempt, outcome, context.stopped if context else None)
     if error is None or len(left) == 1 or attempt.lease.lines:
         return outcome
     skipped = [*_skipped(attempt), SkippedConnection(left[0], error.code)]
@@ -63,10 +68,11 @@ def skip(services: JobServices, attempt: Attempt, outcome: Outcome) -> Outcome |
     return Deferred(reason, outcome.fallback if isinstance(outcome, Deferred) else outcome)
 
 
-def _reason(services: JobServices, attempt: Attempt, outcome: Outcome) -> JobError | None:
-    """Return why the connection can't serve the job; None if it can, or no other one could."""
+def _reason(services: JobServices, attempt: Attempt, outcome: Outcome, stopped: Exception | None) -> JobError | None:
+    """Return why the connection can't serve the job, or the rest of it; None if it can, or no other one could."""
     if isinstance(outcome, Completed):
-        return outcome.error if isinstance(outcome.error, _CAN_NOT_SERVE) and not outcome.calls else None
+        error = outcome.error or (stopped if outcome.status == "partial" else None)
+        return error if isinstance(error, _CAN_NOT_SERVE) and not outcome.calls else None
     wait, connection = outcome.reason, attempt.connection
     if not isinstance(wait, UpstreamRetryLater) or not isinstance(wait.reason, _CAN_NOT_SERVE) or connection is None:
         return None

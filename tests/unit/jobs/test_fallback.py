@@ -13,7 +13,7 @@ from shared.contract.job import decode_job
 from shared.errors import InvalidJob
 from shared.upstream.circuit_breaker import FAILURES
 from tests.support.customers import Customer
-from tests.support.endpoint import Account, Answer, error, reset
+from tests.support.endpoint import Account, Answer, completion, error, reset
 from tests.support.patient_budgets import total, used
 from tests.support.workers import Worker
 
@@ -142,6 +142,20 @@ async def test_what_every_connection_would_refuse_is_not_tried_again(worker: Wor
 
     assert ("failed", "default", []) == served(result)
     assert [] == second.received
+
+
+async def test_the_next_connection_does_the_rest(worker: Worker):
+    """What the first one has answered is not bought again, and is on record there."""
+    customer = worker.customer(max_concurrency=1)
+    second = connect_second(worker, customer)
+    customer.account.answers[:] = [completion("One."), NO_QUOTA]
+
+    result = await worker.run(customer, action="multi_chat", input={"prompts": ["1", "2", "3"]}, connection=BOTH)
+
+    assert ("succeeded", "second", [("default", "quota_exhausted")]) == served(result)
+    assert (3, 2) == (result["usage"]["calls"], len(second.received))
+    records = [(row["connection"], row["outcome"]) for row in worker.usage(customer)]
+    assert [("default", "answered"), *[("second", "answered")] * 2] == sorted(records)
 
 
 async def test_budgets_settle_what_each_connection_has_used(worker: Worker):
