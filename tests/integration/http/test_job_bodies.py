@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -118,15 +119,24 @@ async def test_what_the_queue_refuses_is_refused_at_once(customer: Customer, mem
 
 
 @pytest.mark.parametrize("blob", ["{inputs}/somebody-else/a.txt", "nowhere/{customer}/a.txt"])
-@pytest.mark.parametrize("member", ["blob", "blobs"])
-async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(customer: Customer, blob: str, member: str):
+@pytest.mark.parametrize(
+    ("action", "members", "path"),
+    [
+        ("summarize", {"blob": "{}"}, "input.blob"),
+        ("summarize", {"blobs": ["{}"]}, "input.blobs[0]"),
+        ("transcribe", {"blob": "{}"}, "input.blob"),
+        ("edit_image", {"prompt": "x", "images": ["{}"]}, "input.images[0]"),
+    ],
+)
+async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(
+    customer: Customer, blob: str, action: str, members: dict[str, Any], path: str
+):
     """400 before the job is accepted, with the message of a run: for each blob that a job names."""
     name = blob.format(inputs=customer.harness.environment["INPUT_CONTAINERS"], customer=customer.name)
-    named = {"input": {"blob": name} if member == "blob" else {"blobs": [name]}}
-    refused = await post(customer, action="summarize", **named)
-    result = await customer.run(action="summarize", **named)
+    named = {"input": json.loads(json.dumps(members).replace("{}", name))}
+    refused = await post(customer, action=action, **named)
+    result = await customer.run(action=action, **named)
 
-    path = "input.blob" if member == "blob" else "input.blobs[0]"
     refused.assert_problem(400, "invalid_job", f"`{path}` must be in")
     assert result["error"]["message"] == refused.json["detail"]
 

@@ -237,9 +237,10 @@ def _bomb(size: int) -> bytes:
         (lambda: _bomb(3_000_000), "unpacks"),
         (lambda: docx(paragraph("word " * 500_000)), "too_long"),
         (lambda: b"<html>" + b"word " * 500_000, "too_long"),
+        (lambda: docx(paragraph("価" * 400_000)), "too_long"),
         (lambda: pdf([lines(*["word " * 20] * 30)] * 400), "too_long"),
     ],
-    ids=["bomb", "docx", "html", "pdf"],
+    ids=["bomb", "docx", "html", "bytes", "pdf"],
 )
 def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch, data: Any, problem: Problem):
     """What unpacks to too much, and what has too much text, is refused."""
