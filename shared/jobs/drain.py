@@ -124,9 +124,9 @@ class Drain:
         finally:
             self._calls.discard(call)
 
-    async def hand_over(self, reason: RetryLater, requeue: Callable[[RetryLater], Awaitable[None]]) -> None:
+    async def hand_over(self, reason: RetryLater, requeue: Callable[[RetryLater], Awaitable[None]]) -> RetryLater:
         """
-        During the stop, have a job requeued before it is released, which then says so in its row.
+        During the stop, have a job requeued before it is released, which then says so in its row. Return the reason.
 
         Its message may come again, minutes later: then the row says that another one has taken its place. That must be
         sent before. After a long wait, the schedule has the next one, which it takes of a released job only.
@@ -134,7 +134,8 @@ class Drain:
         if self.is_stopping and reason.delay_s <= MAX_HIDDEN_S:
             with suppress(StorageUnavailable):  # it is tried again after the release
                 await requeue(reason)
-                reason.is_requeued = True
+                return _requeued(reason)
+        return reason
 
     async def stop(self) -> None:
         """Begin nothing more, and wait until nothing runs any more: for the grace at most."""
@@ -156,6 +157,13 @@ class Drain:
         except TimeoutError:
             return False
         return True
+
+
+def _requeued(reason: RetryLater) -> RetryLater:
+    # A copy: another job, which is not requeued, may wait for the very same reason.
+    copy = type(reason).__new__(type(reason), *reason.args)
+    vars(copy).update(vars(reason), is_requeued=True)
+    return copy
 
 
 def on_sigterm(stop: Callable[[], Awaitable[None]]) -> None:

@@ -157,9 +157,9 @@ class Executor:
             if isinstance(outcome.reason, BatchWait):
                 await self._wait_for_batch(attempt, outcome.reason)
             if attempt.time.allows(outcome.reason.delay_s - outcome.reason.stops_clock_s):
-                await self.services.drain.hand_over(outcome.reason, self.requeue)
-                await attempt.release(outcome.reason)
-                raise outcome.reason
+                reason = await self.services.drain.hand_over(outcome.reason, self.requeue)
+                await attempt.release(reason)
+                raise reason
             outcome = outcome.fallback
         try:
             return await self._close(attempt, steps, outcome)

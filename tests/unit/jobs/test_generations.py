@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from shared.clock import now
+from shared.errors import RateLimited, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.jobs.drain import Drain
 from shared.jobs.envelope import decode_queued_job
 from shared.jobs.lease import SUPERSEDED_FOR
@@ -344,6 +345,24 @@ async def test_queue_that_fails_at_the_stop_costs_no_job(case: Case):
 
     assert 1 == len(case.published)
     case.check()
+
+
+async def test_jobs_that_wait_for_the_same_reason_are_requeued_each():
+    """One that has been requeued does not speak for another one, whose message could not be sent."""
+    drain, reason, sent = Drain(), UpstreamRetryLater(RateLimited("Slow down."), 7, retries=2), list[RetryLater]()
+    drain.is_stopping = True
+
+    async def send(each: RetryLater) -> None:
+        sent.append(each)
+
+    async def fail(_: RetryLater) -> None:
+        raise StorageUnavailable("The queue is down.")
+
+    first, second = await drain.hand_over(reason, send), await drain.hand_over(reason, fail)
+
+    assert (True, False, [reason]) == (first.is_requeued, second.is_requeued, sent)
+    assert isinstance(first, UpstreamRetryLater)
+    assert ("Slow down.", reason.reason, 7, 2) == (str(first), first.reason, first.delay_s, first.retries)
 
 
 async def test_long_wait_at_the_stop_is_kept_in_the_schedule(case: Case):
