@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import random
 import tempfile
-from typing import BinaryIO
+from typing import BinaryIO, cast, get_args
 
 import pytest
 
@@ -55,3 +56,24 @@ async def test_process_reads_the_same(sample: Sample):
         file.flush()
 
         check(sample, await process.extract(file, sample.name))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(60))
+async def test_damaged_documents_are_read_or_refused(seed: int):
+    """Whatever happens to a document's bytes, there is a text or a sentence, and no parser ends by itself."""
+    chance = random.Random(seed)
+    sample = chance.choice([sample for sample in CORPUS if sample.problem is None])
+    data = bytearray(sample.makes())
+    for _ in range(chance.choice((1, 5, 40))):
+        start = chance.randrange(len(data) + 1)
+        end = start + chance.randrange(50)
+        data[start:end] = chance.choice((b"", chance.randbytes(3), data[start:end] * 2))
+    with tempfile.TemporaryFile() as opened:
+        file: BinaryIO = opened  # type: ignore[assignment]
+        file.write(data)
+        file.flush()
+
+        read = await process.extract(file, sample.name)
+
+    assert read in get_args(Problem) or cast(Extracted, read).text
