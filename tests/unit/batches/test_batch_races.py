@@ -213,6 +213,27 @@ async def test_a_second_batch_is_cancelled_and_told(app: CrashingApp, caplog) ->
     assert {(row["processing"], row["action"], row["model"]) for row in usage} == {("batch", "chat", "gpt-6-luna")}
 
 
+async def test_a_worker_may_die_while_a_second_batch_is_recorded(client, monkeypatch) -> None:
+    """At any operation after both are at the provider; here at some. Each call is on record once."""
+    for dies_at in range(1, 40, 5):
+        async with crashing_app(client, monkeypatch, Process()) as app:
+            customer = app.customer()
+            account = app.accounts[customer]
+            account.durations.in_progress_s = HOUR
+            account.faults.batches.add(BatchFault(list_late_s=HOUR / 2))
+            account.faults.route("batches.create", LOST)
+            jobs = [await app.send(customer) for _ in range(3)]
+            await app.pass_time(1200)
+            assert len(account.batches) == 2
+            app.begin(Process(dies_at, after=dies_at % 2 == 0))
+            await app.finish(jobs)
+            await app.pass_time(HOUR)
+            usage, billed = app.rows(customer, "u_"), account.journal.billed()
+            assert len(billed) > 3
+            assert sorted(row["request_id"] for row in usage) == sorted(each.request_id for each in billed)
+            assert [row["state"] for row in app.rows(customer, "p_")] == ["done"]
+
+
 async def test_a_batch_without_room_is_not_taken_for_its_successor(app: CrashingApp) -> None:
     """Both are of one file; the list shows the first one, while the answer to the second's creation got lost."""
     customer = app.customer()
