@@ -57,9 +57,9 @@ def join_transcriptions(parts: Sequence[Mapping[str, Any]], starts_s: Sequence[f
     joined = dict(parts[0])
     joined["text"] = " ".join(filter(None, (part["text"].strip() for part in parts)))
     for name in _LISTS:
-        lists = [(part[name], start_s) for part, start_s in zip(parts, starts_s, strict=True) if name in part]
-        items = [_shifted(item, start_s) for each, start_s in lists if isinstance(each, list) for item in each]
-        if name in joined or items:
+        lists = [(part.get(name), start_s) for part, start_s in zip(parts, starts_s, strict=True)]
+        if any(isinstance(each, list) for each, _ in lists):
+            items = [_shifted(item, start_s) for each, start_s in lists if isinstance(each, list) for item in each]
             joined[name] = [{**item, "id": at} if "id" in item else item for at, item in enumerate(items)]
     if all(_is_time(part.get("duration")) for part in parts):
         joined["duration"] = round(sum(float(part["duration"]) for part in parts), 3)

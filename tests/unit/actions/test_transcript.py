@@ -98,6 +98,16 @@ def test_pieces_are_joined_with_their_times():
     assert [" Hello."] * 2 == [each["text"] for each in joined["segments"]]
 
 
+def test_pieces_need_not_have_the_same_lists():
+    """Words that only a later piece has are kept with their times; what is no list in any piece stays what it is."""
+    word = {"word": "Hi", "start": 1, "end": 2.0004}
+    first, second = {"text": "A.", "logprobs": None}, {"text": "B.", "words": [word], "logprobs": None}
+
+    joined = join_transcriptions([first, second], [0, 10])
+
+    assert {"text": "A. B.", "logprobs": None, "words": [{"word": "Hi", "start": 11, "end": 12.0}]} == joined
+
+
 def test_one_piece_is_as_it_was():
     """What was not cut is not changed."""
     members = {"text": " Hello. ", "segments": [SEGMENT | {"id": 7}], "logprobs": None}

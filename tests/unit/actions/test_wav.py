@@ -100,8 +100,19 @@ def test_it_is_cut_within_the_last_silence():
 
     cut = quietest(frames, layout)
 
-    assert 2.6 + 0.15 <= cut / 16_000 <= 3.4 - 0.15
+    assert 3.4 - 0.15 == pytest.approx(cut / 16_000, abs=0.02)
     assert 0 == cut % 2
+
+
+def test_all_channels_have_to_be_quiet():
+    """Of two that speak in turn, each on a channel of its own, neither is cut off."""
+    left = spoken([(1, True), (1, False), (0.5, False), (1, True)])
+    right = spoken([(1, False), (1, True), (0.5, False), (1, True)])
+    frames = b"".join(left[at : at + 2] + right[at : at + 2] for at in range(0, len(left), 2))
+
+    cut = quietest(frames, Wav(2, 8000, 2, 0, len(frames)))
+
+    assert 2.5 - 0.15 == pytest.approx(cut / 32_000, abs=0.03)
 
 
 @given(FORMATS, st.binary(min_size=1, max_size=2000))
