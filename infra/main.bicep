@@ -89,6 +89,11 @@ param batchWindowSeconds int = 300
 @maxValue(3600)
 param batchAdoptSeconds int = 120
 
+@description('ADOPT_WINDOW_S: how long a response whose creation was not answered may still be named by an event.')
+@minValue(0)
+@maxValue(3600)
+param adoptWindowSeconds int = 120
+
 @description('USAGE_EXPORTS: where usage records are sent, as JSON (docs/exports.md). Queues that it names are made.')
 param usageExports string = ''
 
@@ -422,6 +427,7 @@ module app 'app/function.bicep' = {
       BUDGET_DEFAULT_ESTIMATE: string(budgetDefaultEstimate)
       BATCH_WINDOW_S: string(batchWindowSeconds)
       BATCH_ADOPT_S: string(batchAdoptSeconds)
+      ADOPT_WINDOW_S: string(adoptWindowSeconds)
       USAGE_EXPORTS: usageExports
       LEASE_SECONDS: string(leaseSeconds)
       RETAIN_JOBS_DAYS: string(retainJobsDays)

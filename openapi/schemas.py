@@ -14,7 +14,7 @@ import msgspec
 
 from openapi.member_docs import member_docs
 from openapi.portable_schema import Schema, default_text, exactly_one, portable
-from shared.contract import edit_image, embed, image, speak, transcribe
+from shared.contract import edit_image, embed, image, respond, speak, transcribe
 from shared.contract.inputs import INPUTS
 from shared.contract.job import ACTIONS, Action, Job
 from shared.contract.names import BlobPath
@@ -31,6 +31,7 @@ _NOT_PARAMETERS = {
             (edit_image.EditImageInput, edit_image),
             (transcribe.TranscribeInput, transcribe),
             (speak.SpeakInput, speak),
+            (respond.RespondInput, respond),
             (embed.EmbedInput, embed),
         )
     },

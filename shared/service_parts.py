@@ -211,7 +211,7 @@ class ServiceParts:
 
     @cached_property
     def provider_events(self) -> ProviderEvents:
-        """Wakes the batches that providers' own webhooks name."""
+        """Wakes what providers' own webhooks name."""
         from shared.batches.provider_events import ProviderEvents  # noqa: PLC0415
 
-        return ProviderEvents(self.table, self.queues, self.settings.batches_queue)
+        return ProviderEvents(self.table, self.queues, self.settings.batches_queue, self.schedule)

@@ -40,6 +40,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "budget_default_estimate": partial(integer, minimum=1, maximum=10_000_000),
     "batch_window_s": partial(integer, minimum=1, maximum=3600),
     "batch_adopt_s": partial(integer, minimum=0, maximum=3600),
+    "adopt_window_s": partial(integer, minimum=0, maximum=3600),
     "usage_exports": _read_exports,
     "http_auth": partial(choice, values=("key", "entra")),
 }

@@ -72,6 +72,7 @@ class Settings:
     batch_window_s: int = 300
     """Seconds for which jobs gather into one batch of the provider's."""
     batch_adopt_s: int = 120
+    adopt_window_s: int = 120
     """Seconds for which a provider's list of batches may lack one whose creation was not answered."""
     usage_exports: tuple[Export, ...] = ()
     """Where usage records are sent."""

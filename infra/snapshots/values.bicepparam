@@ -10,6 +10,7 @@ param retainStatementsYears = 7
 param budgetDefaultEstimate = 30000
 param batchWindowSeconds = 600
 param batchAdoptSeconds = 60
+param adoptWindowSeconds = 90
 param leaseSeconds = 120
 param entraCustomerClaim = 'tenant'
 param entraClientId = '00000000-0000-0000-0000-000000000004'

@@ -78,6 +78,8 @@ class Account:
     status_case: Literal["lower", "title", "upper"] = "lower"
     models: frozenset[str] | None = None
     batch_models: frozenset[str] | None = None
+    no_background: frozenset[str] = frozenset()
+    """The models that make no response in the background."""
     lists_cancelled_lines: bool = False
     """The error file of a cancelled batch names the lines that were not executed, as `batch_cancelled`."""
     name: str = field(default_factory=lambda: f"account-{uuid4().hex[:8]}")

@@ -60,6 +60,9 @@ class Responses:
             raise ApiError(400, "invalid_value", "'background' needs 'store' to be true.", "store")
         prompt_of("responses", body)
         check_model(account, str(body.get("model") or ""))
+        if body.get("model") in account.no_background:
+            message = "Background mode is not supported with this model."
+            raise ApiError(400, "unsupported_parameter", message, "background")
         window = (body.get("background_options") or {}).get("completion_window")
         if window is not None and window not in WINDOWS:
             raise ApiError(400, "invalid_value", "'completion_window' must be '2h' or '8h'.", "background_options")

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-
 import msgspec
 
 from shared.batches.parts import BatchParts
 from shared.batches.provider import ProviderBatches
 from shared.batches.records import BatchRecord
+from shared.connections.account import account_of
 from shared.connections.connection import Connection
 from shared.errors import ConnectionInvalid
-
-_API = re.compile(r"(/openai)?(/v1|/deployments)?$")
-"""How a base ends, whichever of its API's styles a connection uses."""
 
 
 class ConnectionMoved(ConnectionInvalid):
     """The connection leads to another account than when its batch was sent. That one knows nothing of the batch."""
-
-
-def account_of(connection: Connection) -> str:
-    """
-    Return what identifies the account that a connection leads to.
-
-    Its key is not part of it, because keys are rotated: an account with the same endpoint looks like it.
-    """
-    parts = _API.sub("", connection.endpoint.base), connection.organization or "", connection.project or ""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def label_of(connection: Connection) -> str:

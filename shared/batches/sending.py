@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.batches.account import account_of, has_moved, label_of, open_provider
+from shared.batches.account import has_moved, label_of, open_provider
 from shared.batches.batch_run import BatchRun
 from shared.batches.eligibility import line_url
 from shared.batches.harvest import Harvest
@@ -21,6 +21,7 @@ from shared.batches.parts import BatchParts
 from shared.batches.provider import REQUEST_S, ProviderBatches, may_exist
 from shared.batches.provider_batch import ProviderBatch
 from shared.clock import now
+from shared.connections.account import account_of
 from shared.connections.connection import Connection
 from shared.errors import UpstreamError
 from shared.event_names import BATCH_CREATED_AGAIN, BATCH_SENT, NAMESPACE

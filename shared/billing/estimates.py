@@ -28,6 +28,7 @@ from shared.contract.embed import Embed
 from shared.contract.image import Image
 from shared.contract.multi_chat import step_key
 from shared.contract.raw import RawRequest
+from shared.contract.respond import Respond
 from shared.contract.speak import Speak
 from shared.contract.summarize import Summarize
 
@@ -114,6 +115,8 @@ def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estim
         result = _images(request)
     elif isinstance(request, Speak):
         result = Estimate([0], [0], [1], media=[{"characters": len(request.text)}])
+    elif isinstance(request, Respond):
+        result = _response(request)
     elif isinstance(request, RawRequest):
         return _raw(request)
     return None if result is not None and strict and result.takes_limit else result
@@ -152,6 +155,12 @@ def _images(request: Image | EditImage) -> Estimate:
     return Estimate([tokens * n], [_IMAGE_TOKENS * n], [1], images=n, media=[media_counts(seen * n, 0)])
 
 
+def _response(request: Respond) -> Estimate | None:
+    body = {**request.parameters, "input": request.input, "instructions": request.instructions}
+    is_known = not (request.is_open_ended or _has_unseen_input(body))
+    return _of_body("responses", body, size_of(body)) if is_known else None
+
+
 def _raw(request: RawRequest) -> Estimate | None:
     operation = request.path.rpartition("/openai/v1/")[2].strip("/")
     if request.method != "POST":  # it calls no model, but what it fetches may be on record as a call
@@ -161,15 +170,18 @@ def _raw(request: RawRequest) -> Estimate | None:
     if operation == "embeddings":
         return Estimate([len(request.content)], [0], [1])
     body = json_object(request.content)
-    limit = answer_limit(body, _RAW_LIMITS.get(operation, ()))
-    if limit is None or (operation == "responses" and _has_unseen_input(body)):
-        return None
+    result = _of_body(operation, body, len(request.content))
+    return None if result.takes_limit or (operation == "responses" and _has_unseen_input(body)) else result
+
+
+def _of_body(operation: str, body: Mapping[str, Any], size: int) -> Estimate:
+    """Return the estimate of a request with this body, of so many bytes."""
     text = json.dumps(body)
     images, sounds = text.count('"image_url"') + text.count('"input_image"'), text.count('"input_audio"')
     media = media_counts(images, sounds * MEDIA_TOKENS + (len(text) // SOUND_BYTES if sounds else 0))
     return Estimate(
-        [len(request.content) + _PER_CALL + sum(media.values())],
-        [limit],
+        [size + _PER_CALL + sum(media.values())],
+        [answer_limit(body, _RAW_LIMITS.get(operation, ()))],
         [_choices(body)],
         tier=_tier(body),
         media=[media],

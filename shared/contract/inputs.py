@@ -11,6 +11,7 @@ from shared.contract.image import ImageInput
 from shared.contract.job import Action
 from shared.contract.multi_chat import MultiChatInput
 from shared.contract.raw import RawInput
+from shared.contract.respond import RespondInput
 from shared.contract.speak import SpeakInput
 from shared.contract.summarize import SummarizeInput
 from shared.contract.transcribe import TranscribeInput
@@ -25,5 +26,6 @@ INPUTS: dict[Action, type[Struct]] = {
     "edit_image": EditImageInput,
     "transcribe": TranscribeInput,
     "speak": SpeakInput,
+    "respond": RespondInput,
 }
 """The type of each action's input."""

@@ -16,7 +16,9 @@ from shared.contract.names import BlobName, BlobPath, JobId, ModelName, Name, Qu
 from shared.contract.processing import DEFAULT_DEADLINES_S, Processing, check_processing
 from shared.errors import InvalidJob
 
-Action = Literal["chat", "multi_chat", "image", "summarize", "embed", "raw", "edit_image", "transcribe", "speak"]
+Action = Literal[
+    "chat", "multi_chat", "image", "summarize", "embed", "raw", "edit_image", "transcribe", "speak", "respond"
+]
 """What callers can have done."""
 AnyAction = Literal[Action, "statement"]
 """`statement` closes a month. The app sends itself these jobs (`jobs.statement_jobs`)."""

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _COUNTED = frozenset({"succeeded", "partial"})
 """How a job ends that a customer pays for by the job, if it has an answered call."""
+_RECORDED_OTHERWISE = frozenset({*WITHOUT_CONNECTION, "respond"})
+"""The actions whose attempts have made no call when their worker dies, or one that their steps tell of."""
 _CRASHED = replace(UNANSWERED)
 """The call of a placeholder, recognized by its identity."""
 
@@ -66,6 +68,8 @@ class AttemptUsage:
     """The job's lines once all have an answer, and the column of its row that names these."""
     responses: list[Response] = field(default_factory=list)
     """Billed responses outside of any step: lost unless the job ends with them."""
+    fetched: set[str] = field(default_factory=set)
+    """What answers are `metered_as` that whoever takes the job over fetches again from the provider."""
     metered: set[str] = field(default_factory=set)
     """What calls that belong to no step are `metered_as`."""
     _pending: list[tuple[str, Call]] = field(default_factory=list)
@@ -121,7 +125,7 @@ class AttemptUsage:
 
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died, if they may have made calls."""
-        if self.job.action in WITHOUT_CONNECTION or self.job.options.processing in LINES_ONLY:
+        if self.job.action in _RECORDED_OTHERWISE or self.job.options.processing in LINES_ONLY:
             return  # the calls of the latter are on record as lines of batches
         self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 
@@ -129,10 +133,12 @@ class AttemptUsage:
         """
         Return the records and the marker of an attempt that has lost its lease: always the same ones.
 
-        Placeholders are not among them, nor answers of lines: whoever has taken the job over writes them.
+        Placeholders are not among them, nor answers of lines, nor what is fetched again: whoever has taken the job over
+        writes them.
         """
         if self._settlement is None:
-            self._pending = [(key, call) for key, call in self._pending if call is not _CRASHED and not is_line(call)]
+            own = [(key, call) for key, call in self._pending if call is not _CRASHED and not is_line(call)]
+            self._pending = [(key, call) for key, call in own if call.metered_as not in self.fetched]
             at = now()
             marker = marker_row(self._labels(), self.lease.attempt, at, since=self.lease.started_at)
             self._settlement = [*self.rows(at=at), marker]

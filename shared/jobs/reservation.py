@@ -61,7 +61,7 @@ def restore(services: JobServices, attempt: Attempt) -> JobBudgets:
     """
     lease, reserved = attempt.lease, read_reserved(attempt.lease.reservation)
     own = JobBudgets(services.budgets, attempt.job.customer, keeps=bool(lease.lines))
-    if lease.keeps_reservation or attempt.job.options.processing in LINES_ONLY:
+    if lease.keeps_reservation or attempt.job.options.processing in LINES_ONLY or attempt.job.action == "respond":
         own.hold(reserved, partial(kept_measure, attempt))
         reserved_for = read_reserved_for(lease.reserved_for)
         own.output_limit = reserved_for.output_limit if reserved_for else None

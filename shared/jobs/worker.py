@@ -88,7 +88,8 @@ class Worker:
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
                     else:
-                        executor = Executor(self.services, partial(self._requeue, job, delivery, queue))
+                        kind = Executor if job.action != "respond" else _response_executor()
+                        executor = kind(self.services, partial(self._requeue, job, delivery, queue))
                         result_body = await executor.execute(job, lease, work, attempt)
             except Exception as exc:  # noqa: BLE001  # see _handle
                 failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
@@ -121,7 +122,8 @@ class Worker:
                 if isinstance(lease, FinishedJob):
                     result_body = lease.result_body
                 else:
-                    executor = Executor(self.services, partial(self._requeue, job, delivery, queue))
+                    kind = Executor if job.action != "respond" else _response_executor()
+                    executor = kind(self.services, partial(self._requeue, job, delivery, queue))
                     result_body = await executor.execute(job, lease, None)
             except Exception as exc:  # noqa: BLE001  # see _handle
                 failure = exc  # handled below: an error of that would carry this one, and what it quotes, to the host
@@ -229,3 +231,9 @@ class Worker:
         if not isinstance(delay, Throttled):  # the limiter logs that itself, once for many jobs
             reason = type(delay).__name__, log_text(delay)
             log.warning("%s %s delay_s=%.1f %s: %s", JOB_REQUEUED, log_name(job), delay_s, *reason)
+
+
+def _response_executor() -> type[Executor]:
+    from shared.jobs.response_executor import ResponseExecutor  # noqa: PLC0415  # few jobs have it
+
+    return ResponseExecutor

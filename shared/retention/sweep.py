@@ -25,12 +25,13 @@ from shared.errors import StorageUnavailable
 from shared.event_names import NAMESPACE, SWEEP_FINISHED
 from shared.jobs.crash_log import log_text
 from shared.jobs.queries import next_customer
+from shared.jobs.response_rows import ResponseRows
 from shared.jobs.schedule import Schedule
 from shared.retention.batch_rows import BatchRows
 from shared.retention.budget_rows import BudgetRows
 from shared.retention.closed_months import ClosedMonthRemoval, kept_from
 from shared.retention.evidence import EvidenceRemoval
-from shared.retention.expiry import KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
+from shared.retention.expiry import EPOCH, KEEP_EVERYTHING, MAX_REQUEUE_AGE, Cutoff, Removal, Removed, cutoff_at
 from shared.settings import Settings
 from shared.storage.base import Blobs, Row, RowConflict, Table
 
@@ -50,7 +51,7 @@ _PARTITION, _KEY = "~sweep", "position"
 # What waits to be exported goes before its records: without them, an export would take it for done.
 _PHASES = (
     *("schedule", "rollups", "outbox", "usage", "closed_jobs", "markers", "tallies", "events", "budgets"),
-    *("statements", "adjustments", "audit", "blobs", "jobs", "batches", "roll_up"),
+    *("statements", "adjustments", "audit", "blobs", "jobs", "batches", "responses", "roll_up"),
 )
 
 log = logging.getLogger(NAMESPACE)
@@ -173,6 +174,7 @@ class Sweep:
             "blobs": removal.remove_blobs,
             "jobs": removal.remove_jobs,
             "batches": partial(BatchRows(self.table).remove, before=position.cutoff.jobs_before),
+            "responses": partial(ResponseRows(self.table).remove, keeps_all=position.cutoff.jobs_before == EPOCH),
             "roll_up": self._roll_up,
         }
         after = await phases[position.phase](position.customer, after=position.after)

@@ -35,7 +35,7 @@ from tests.support.endpoint import Endpoint, completion
 from tests.support.harness import Harness, open_harness
 from tests.support.image_samples import JPEG, PNG
 
-NOT_THE_CONNECTORS = {"embed", "edit_image", "transcribe", "speak"}
+NOT_THE_CONNECTORS = {"respond", "embed", "edit_image", "transcribe", "speak"}
 """Actions that the connector does not have."""
 _DOCUMENT = pdf([lines("The rent is 1,200 euros a month."), PICTURE])
 SAMPLES = {".png": PNG, ".jpeg": JPEG, ".mp3": MP3, ".pdf": _DOCUMENT, ".docx": _DOCUMENT}

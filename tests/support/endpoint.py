@@ -201,6 +201,17 @@ def speech(audio: bytes = MP3, content_type: str = "audio/mpeg") -> Answer:
     return answer
 
 
+async def responses(request: web.Request) -> web.StreamResponse:
+    """Answer with a response that has ended at once, though it was to be made in the background."""
+    sent = await request.json()
+    content = [{"type": "output_text", "text": "Fine.", "annotations": []}]
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    body = {"id": f"resp_{uuid4().hex}", "object": "response", "created_at": 1763640000, "status": "completed"}
+    body |= {name: sent.get(name) for name in ("background", "metadata", "model")} | {"output": [message]}
+    body |= {"usage": {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}}
+    return await reply(body, headers={"x-request-id": "req-r"})(request)
+
+
 def usual(path: str) -> Answer:
     """Return the answer of an endpoint in good order to an operation."""
     if path.endswith("/messages"):
@@ -211,6 +222,8 @@ def usual(path: str) -> Answer:
         return transcription()
     if path.endswith("/audio/speech"):
         return speech()
+    if path.endswith("/responses"):
+        return responses
     return embeddings if path.endswith("/embeddings") else completion()
 
 

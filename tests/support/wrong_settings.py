@@ -87,6 +87,7 @@ SETTINGS = {
         Wrong("soon", "a whole number from 1 to 3600"), Wrong("7200", "a whole number from 1 to 3600")
     ),
     "BATCH_ADOPT_S": Setting(Wrong("late", "a whole number from 0 to 3600"), Wrong("2m", "a whole number from 0")),
+    "ADOPT_WINDOW_S": Setting(Wrong("late", "a whole number from 0 to 3600"), Wrong("2m", "a whole number from 0")),
     "USAGE_EXPORTS": Setting(
         Wrong("{", "must be a JSON list of objects"),
         Wrong(

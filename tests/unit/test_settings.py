@@ -48,6 +48,7 @@ NAMES = {
     "batches_queue": ("batches", "b-1", "b-1"),
     "batch_window_s": (300, "1", 1),
     "batch_adopt_s": (120, "0", 0),
+    "adopt_window_s": (120, "60", 60),
     "allowed_result_queues": ((), "for-all;acme=own", ("for-all", "acme=own")),
     "results_container": ("results", "results2", "results2"),
     "input_containers": (("inputs",), "in1,in2", ("in1", "in2")),

@@ -79,7 +79,7 @@ async def open_receiver(at: PatientApp) -> AsyncIterator[Receiver]:
     """A receiver of the app's."""
     secrets, services = EventSecrets(), at.worker.services
     signing = Signing(SigningConnections(secrets), is_owner=is_owner)
-    events = ProviderEvents(services.table, services.queues, services.settings.batches_queue)
+    events = ProviderEvents(services.table, services.queues, services.settings.batches_queue, services.schedule)
     resource = ProviderEventsResource(signing, events)
     made = Receiver(at, HttpApp(services.settings, {"receive_provider_event": resource.receive}), secrets, events)
     app = web.Application()
@@ -199,7 +199,10 @@ async def test_a_flood_of_events_is_no_flood_of_polls(receiver: Receiver) -> Non
     (batch,) = account.batches
     body = json.dumps({"type": "batch.completed", "data": {"id": batch}}).encode()
     services, queues = at.worker.services, at.memory.queues
-    others = [ProviderEvents(services.table, services.queues, services.settings.batches_queue) for _ in range(2)]
+    others = [
+        ProviderEvents(services.table, services.queues, services.settings.batches_queue, services.schedule)
+        for _ in range(2)
+    ]
     hidden = list[tuple[float, bytes]]()
     for _ in range(300):
         for each in (receiver.events, *others):
@@ -254,11 +257,12 @@ async def test_an_event_that_could_not_be_passed_on_can_be_repeated(receiver: Re
     assert 0 <= delay_s <= timedelta(seconds=SPACING_S).total_seconds()
 
 
-@pytest.mark.parametrize("kind", sorted(EVENTS))
-def test_only_the_ends_of_batches_count(kind: str) -> None:
-    """Of the kinds that providers send, those of batches are read, and those of responses are not."""
+@pytest.mark.parametrize("kind", [*sorted(EVENTS), "response.created", "batch.in_progress", "eval.run.succeeded"])
+def test_only_the_ends_of_batches_and_responses_count(kind: str) -> None:
+    """Of the kinds that providers send, those that say that something has ended are read."""
     body = json.dumps({"type": kind, "data": {"id": "batch_1"}, "created_at": 1}).encode()
-    assert ("batch_1" if kind.startswith("batch.") else None) == read_event(body)
+    event = read_event(body)
+    assert ((kind, "batch_1") if kind in EVENTS else None) == (event and (event.type, event.data.id))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.support.job_bodies import body, decoded, refusal
 
 NAME_RULE = "must be 1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit."
 RULES = {
-    "action": "must be one of chat, multi_chat, image, summarize, embed, raw, edit_image, transcribe, speak.",
+    "action": "must be one of chat, multi_chat, image, summarize, embed, raw, edit_image, transcribe, speak, respond.",
     "customer": NAME_RULE,
     "connection": NAME_RULE,
     "job_id": "must be 1 to 100 letters, digits, `.`, `_` or `-`, and not ending in `.`.",

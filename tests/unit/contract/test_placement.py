@@ -26,6 +26,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "edit_image": {"images": ["inputs/c/a.png"], "prompt": "x"},
     "transcribe": {"blob": "inputs/c/a.mp3"},
     "speak": {"text": "x", "voice": "alloy"},
+    "respond": {"input": "x"},
 }
 OUTSIDE: dict[str, type[msgspec.Struct]] = {"": Job, "options": Options, "output": Output}
 

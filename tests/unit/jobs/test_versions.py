@@ -28,6 +28,8 @@ from shared.jobs.job_updates import JobUpdates
 from shared.jobs.lease import first_lease, lease_values
 from shared.jobs.lines import TAKEN_OUT, Answer, Line, answer_values, line_row
 from shared.jobs.records import JobRecord, State
+from shared.jobs.response_rows import ResponseRows
+from shared.jobs.response_steps import Creation
 from shared.jobs.versions import VERSION, NewerVersion
 from shared.storage.base import Row
 from tests.support.doc_samples import ROOT
@@ -211,6 +213,8 @@ async def test_stored_shapes_are_those_of_the_version(open_worker: OpenWorker):
     before, beside this one in an update, would refuse what it doesn't know.
     """
     columns, outcome = await written(open_worker)
+    responses = MemoryTable()
+    await ResponseRows(responses).begin("contoso", "default", "c", "job")
     shapes = {
         "message": member_names(QueuedJob),
         "inputs": {action: member_names(kind) for action, kind in sorted(INPUTS.items())},
@@ -227,6 +231,8 @@ async def test_stored_shapes_are_those_of_the_version(open_worker: OpenWorker):
         "batch": sorted({*batch_row(BATCH).values, TAKEN_OUT}),
         "batch_states": sorted(get_args(BatchState)),
         "batch_group": sorted(open_values(Group("contoso", "default", "gpt-4o", "chat/completions"), [])),
+        "response": sorted(responses.rows["contoso", "w_default~c"].values),
+        "creation": member_names(Creation),
         "line": sorted({*LINE.values, *answer_values(ANSWER), TAKEN_OUT}),
     }
 

@@ -1,0 +1,115 @@
+"""The input of `respond`: what the Responses API takes, with files by the names of their blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from msgspec import Meta, Raw, Struct
+
+from shared.contract.decoding import decode
+from shared.contract.names import BlobName, Text, parse_blob_name
+from shared.contract.parameters import merged_parameters
+from shared.errors import InvalidJob
+
+JOB_METADATA = "customer_job"
+"""The metadata of a response that says which job created it."""
+MAX_METADATA = 15
+"""The API takes 16, of which one is the app's."""
+MAX_BLOBS = 20
+INSTEAD = {
+    "input": "set `input.input` instead",
+    "instructions": "set `input.instructions` instead",
+    "previous_response_id": "set `input.previous_response_id` instead",
+    "model": "set the job's own `model` instead",
+    "background_options": "the discounted windows are not available yet",
+}
+"""What `parameters` can't hold, and what to do about it."""
+_FILES = frozenset({"input_image", "input_file"})
+Items = Annotated[list[Any], Meta(min_length=1, description="a list of at least one item")]
+
+
+class RespondInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a response is to be made of."""
+
+    input: Text | Items
+    """
+    The prompt: a text, or items as the Responses API has them. In place of its data or URL, an `input_image` or
+    `input_file` may have a `blob`.
+    """
+    instructions: str | None = None
+    """The system message of this response alone."""
+    previous_response_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    """The response that this one continues: the `id` in another job's output."""
+    parameters: dict[str, Any] = {}
+    """Any other parameter of the Responses API, passed on unchanged."""
+
+
+class BlobPart(Struct, frozen=True):
+    """A content part that is to get its data from a blob."""
+
+    part: dict[str, Any]
+    blob: BlobName
+    at: str
+    """Its place in the job."""
+
+
+class Respond(Struct, frozen=True):
+    """The response that a job asks for."""
+
+    input: str | list[Any]
+    instructions: str | None
+    previous_response_id: str | None
+    parameters: dict[str, Any]
+
+    @property
+    def in_background(self) -> bool:
+        """Whether the provider is to make it in the background, which it stores it for."""
+        return self.parameters.get("background") is not False and self.parameters.get("store") is not False
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the input has more than the job says: an earlier response, or files."""
+        return self.previous_response_id is not None or any(
+            part["type"] == "input_file" or "blob" in part for part, _ in self._parts()
+        )
+
+    def blob_parts(self) -> Iterator[BlobPart]:
+        """Yield the content parts that name a blob. Raises InvalidJob."""
+        for part, at in self._parts():
+            if part["type"] in _FILES and "blob" in part:
+                yield BlobPart(part, parse_blob_name(part["blob"], at=f"{at}.blob"), f"{at}.blob")
+
+    def _parts(self) -> Iterator[tuple[dict[str, Any], str]]:
+        for index, item in enumerate(self.input if isinstance(self.input, list) else ()):
+            content = item.get("content")
+            for number, part in enumerate(content if isinstance(content, list) else ()):
+                if isinstance(part, dict) and isinstance(part.get("type"), str):
+                    yield part, f"input.input[{index}].content[{number}]"
+
+
+def decode_respond(data: Raw | bytes) -> Respond:
+    """The response that `data`, a job's input, asks for. Raises InvalidJob with the path of the member at fault."""
+    members = decode(data, RespondInput, at="input")
+    _check_parameters(members.parameters)
+    for index, item in enumerate(members.input if isinstance(members.input, list) else ()):
+        if not isinstance(item, dict):
+            raise InvalidJob(f"`input.input[{index}]` must be an object: an item of the Responses API.")
+    respond = Respond(members.input, members.instructions, members.previous_response_id, members.parameters)
+    if len(list(respond.blob_parts())) > MAX_BLOBS:
+        raise InvalidJob(f"`input.input` names more than {MAX_BLOBS} blobs.")
+    return respond
+
+
+def _check_parameters(parameters: dict[str, Any]) -> None:
+    merged_parameters(parameters, {}, INSTEAD)
+    if parameters.get("stream"):
+        raise InvalidJob("`input.parameters.stream` can't be true: a job doesn't stream its result.")
+    metadata = parameters.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise InvalidJob("`input.parameters.metadata` must be an object.")
+    if metadata and (len(metadata) > MAX_METADATA or JOB_METADATA in metadata):
+        raise InvalidJob(
+            f"`input.parameters.metadata` may have {MAX_METADATA} members, none of them {JOB_METADATA}: that is the "
+            "app's own."
+        )

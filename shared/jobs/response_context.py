@@ -1,0 +1,177 @@
+"""
+The context of a job of `respond`: it creates a response once, and no worker waits for that (see `actions.respond`).
+
+There is no idempotency key, and no list of responses. So a step says that one is about to be created, and another which
+one it is; between the two, whether it exists is not known, and `jobs.response_executor` goes on with that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from shared.actions.operation import JsonOperation, not_final
+from shared.contract.decoding import UNREADABLE
+from shared.contract.respond import JOB_METADATA
+from shared.errors import JobError, ProviderUnavailable, RequestRejected, RetryLater, StorageUnavailable, UpstreamError
+from shared.jobs.context import ActionContext
+from shared.jobs.drain import CallCutOff
+from shared.jobs.response_rows import ResponseRows
+from shared.jobs.response_steps import Creation, ResponseSteps
+from shared.jobs.response_wait import wait_for
+from shared.upstream.capabilities import Adaptation
+from shared.upstream.messages import Response
+
+_BACKGROUND = "background"
+_ANSWERS = frozenset({"completed", "incomplete"})
+"""The statuses with which a response may come at once; what has failed is read by the next attempt."""
+_REFUSED = frozenset({400, 422})
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.~-]{0,199}")
+_UNSUPPORTED = re.compile(
+    r"background\b.{0,80}\b(?:not|n't|isn't) (?:\w+ )?(?:supported|available|allowed|enabled)"
+    r"|(?:not support|unsupported|unknown|unrecognized|not permitted)\b.{0,80}\bbackground\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What is read of a response before it has ended."""
+
+    id: str = ""
+    status: str = ""
+    metadata: dict[str, Any] | None = None
+
+
+def read_head(response: Response) -> Head:
+    """Return what a response says about itself; nothing if it can't be read."""
+    try:
+        return msgspec.json.decode(response.body, type=Head)
+    except UNREADABLE:
+        return Head()
+
+
+def is_response_id(text: str) -> bool:
+    """Return whether a provider's id can be a segment of a path."""
+    return _ID.fullmatch(text) is not None
+
+
+class ResponseOperation(JsonOperation):
+    """The creation of a response. One in the background is sent again only if it does not exist for certain."""
+
+    __slots__ = ()
+
+    @property
+    def in_background(self) -> bool:
+        """Whether the provider makes it in the background."""
+        return self.body.get(_BACKGROUND) is True
+
+    @property
+    def is_billed(self) -> bool:
+        """See Operation. What is made in the background is on record once it is fetched."""
+        return not self.in_background
+
+    def is_final(self, error: UpstreamError) -> bool:
+        """See Operation."""
+        if self.in_background and (error.facts.unanswered or self.is_background_refused(error)):
+            return True
+        return JsonOperation.is_final(self, error)
+
+    def adapt(self, error: UpstreamError) -> bool:
+        """See Operation."""
+        return not self.is_background_refused(error) and JsonOperation.adapt(self, error)
+
+    def is_background_refused(self, error: UpstreamError) -> bool:
+        """Return whether the model makes nothing in the background, and the job may be adapted to that."""
+        if self._strict or not self.in_background or not isinstance(error, RequestRejected):
+            return False
+        names_it = error.facts.detail.get("param") == _BACKGROUND or _UNSUPPORTED.search(str(error)) is not None
+        return error.facts.status in _REFUSED and names_it
+
+    def leave_background(self) -> None:
+        """Ask for an answer at once, now and in later operations of this model."""
+        adaptation = Adaptation(_BACKGROUND)
+        self._capabilities.learn(adaptation, *self._key)
+        self._change(adaptation)
+        self.set_members()
+
+
+@dataclass(slots=True)
+class ResponseContext(ActionContext):
+    """See above."""
+
+    def operation(
+        self,
+        name: str,
+        body: dict[str, Any],
+        *,
+        droppable: frozenset[str] = frozenset(),
+        is_final: Callable[[RequestRejected], bool] = not_final,
+    ) -> JsonOperation:
+        """See Context."""
+        return ResponseOperation(
+            name,
+            body,
+            connection=self.connection,
+            model=self.model,
+            capabilities=self.services.capabilities,
+            droppable=droppable,
+            is_final=is_final,
+            strict=self.strict,
+        )
+
+    async def create(self, make: Callable[[], Awaitable[JsonOperation]]) -> tuple[Response, Sequence[str]]:
+        """See `actions.respond.ResponseCreator`."""
+        own = ResponseSteps(self.attempt, self.steps)
+        number = (await own.read()).number
+        operation = await make()
+        assert isinstance(operation, ResponseOperation)  # noqa: S101  # see `operation`
+        metadata = operation.body.get("metadata") or {}
+        while True:
+            number += 1
+            background = operation.in_background
+            operation.set_members(metadata={**metadata, JOB_METADATA: own.name(number)})
+            if background:
+                await self._rows.begin(
+                    self.connection.customer, self.connection.name, own.name(number), self.attempt.job.id
+                )
+            creation = await own.begin(number, self.connection, self.model, in_background=background)
+            try:
+                response = await ActionContext.call(self, operation)
+            except (JobError, RetryLater) as error:
+                if background and isinstance(error, CallCutOff):
+                    raise  # it may exist
+                if background and isinstance(error, UpstreamError) and error.facts.unanswered:
+                    raise wait_for(self.services, self.attempt, creation) from error
+                await own.refused(creation)
+                if isinstance(error, UpstreamError) and operation.is_background_refused(error):
+                    operation.leave_background()
+                    continue
+                raise
+            if not background:
+                return response, operation.adapted
+            return await self._created(own, creation, response, operation.adapted), operation.adapted
+
+    async def _created(
+        self, own: ResponseSteps, creation: Creation, response: Response, adapted: Sequence[str]
+    ) -> Response:
+        """Keep what was created in the background; return it if it has ended. Raises BatchWait if not."""
+        head = read_head(response)
+        if not is_response_id(head.id):
+            if head.status in _ANSWERS:
+                return response
+            raise wait_for(self.services, self.attempt, creation) from ProviderUnavailable("The response has no id.")
+        creation = await own.created(creation, head.id, adapted)
+        with suppress(StorageUnavailable):  # then no event wakes the job
+            await self._rows.created(self.connection.customer, self.connection.name, creation.name, head.id)
+        if head.status not in _ANSWERS:
+            raise wait_for(self.services, self.attempt, creation)
+        return response
+
+    @property
+    def _rows(self) -> ResponseRows:
+        return ResponseRows(self.services.schedule.table)

@@ -1,0 +1,75 @@
+"""
+The execution of an attempt of `respond`: it creates a response, or goes on with one of an earlier attempt.
+
+However the job ends, what it may have bought is on record: with its answer's usage, or as a call without an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from shared.actions.base import Completed, Deferred, Outcome
+from shared.billing.usage import UNANSWERED, Call
+from shared.connections.connection import Connection
+from shared.contract.result import Result
+from shared.errors import StorageUnavailable
+from shared.jobs.attempt import Attempt
+from shared.jobs.context import ActionContext
+from shared.jobs.executor import Executor
+from shared.jobs.message import DecodedJob, Work
+from shared.jobs.outcomes import outcome_of
+from shared.jobs.pending_response import PendingResponse, lost_too_often
+from shared.jobs.response_context import ResponseContext
+from shared.jobs.response_rows import ResponseRows
+from shared.jobs.response_steps import ResponseSteps
+from shared.jobs.steps import Steps
+
+
+@dataclass(frozen=True)
+class ResponseExecutor(Executor):
+    """Executes attempts of `respond`."""
+
+    async def _outcome_without_run(self, attempt: Attempt, steps: Steps, work: Work) -> Outcome | None:
+        outcome = await super()._outcome_without_run(attempt, steps, work)
+        if isinstance(outcome, Deferred):
+            return outcome
+        try:
+            own = ResponseSteps(attempt, steps)
+            creations = await own.read()
+            if creations.last is None:
+                return outcome or lost_too_often(attempt, creations.lost)
+            # What is at the provider is read, whatever has become of the job's input meanwhile.
+            is_readable = bool(creations.last.response_id) and isinstance(work, Exception)
+            ends = None if is_readable and not attempt.lease.cancelled else outcome
+            pending = PendingResponse(self.services, attempt, own, creations, creations.last, ends)
+            return await pending.resume()
+        except Exception as exc:  # noqa: BLE001  # see `Executor.execute`
+            return outcome_of(exc, attempt)
+
+    async def _open_context(
+        self, attempt: Attempt, steps: Steps, work: DecodedJob, connection: Connection | None
+    ) -> ActionContext:
+        context = await super()._open_context(attempt, steps, work, connection)
+        return ResponseContext(self.services, attempt, steps, context.connection, context.output_limit)
+
+    async def _close(self, attempt: Attempt, steps: Steps, outcome: Completed) -> bytes:
+        own = ResponseSteps(attempt, steps)
+        last = (await attempt.with_retries(own.read)).last
+        if last is not None and last.in_background:
+            # In the transaction that ends the job: before, another attempt would create another response.
+            calls = outcome.calls or [replace(UNANSWERED, metered_as=f"creation-{last.name}")]
+            attempt.usage.fetched.update(call.metered_as for call in calls)
+            outcome = replace(outcome, calls=calls)
+        return await super()._close(attempt, steps, outcome)
+
+    async def _end(self, attempt: Attempt, result: Result, result_body: bytes, calls: Sequence[Call]) -> bytes:
+        body = await super()._end(attempt, result, result_body, calls)
+        own = ResponseSteps(attempt, Steps(attempt, self.services.outputs))
+        with suppress(StorageUnavailable):  # then the sweep does it
+            names = [own.name(number) for number in await own.numbers()]
+            job, rows = attempt.job, ResponseRows(self.services.schedule.table)
+            for connection in [job.connection] if isinstance(job.connection, str) else job.connection:
+                await rows.forget(job.customer, connection, names)
+        return body

@@ -1,0 +1,122 @@
+"""
+The responses that jobs wait for, or are about to create: `w_{connection}~{creation}`, in the customer's partition. Only
+providers' events need these rows: they name a response, and nothing else.
+
+A row is inserted before its response is created, says which one that is once the job's step does, and is deleted with
+the end of its job; the sweep deletes what is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.clock import now
+from shared.jobs.schedule import Schedule
+from shared.storage.base import Row, RowChanged, RowExists, Table
+from shared.storage.bulk import delete_rows, read_pages
+
+MAX_CANDIDATES = 10
+"""Responses that one creation without an answer looks at."""
+MAX_AGE = timedelta(days=31)
+"""Providers keep responses for 30 days."""
+PREFIX, LAST = "w_", "w`"
+
+
+def name_creation(customer: str, job_id: str, incarnation: str, number: int) -> str:
+    """Return what a response's metadata says about its creation, so that nothing else is taken for it."""
+    names = "\0".join((customer, job_id, incarnation, str(number)))
+    return hashlib.sha256(names.encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRows:
+    """The rows of all customers. Every method raises StorageUnavailable."""
+
+    table: Table
+
+    async def begin(self, customer: str, connection: str, creation: str, job_id: str) -> None:
+        """Say that a response is about to be created."""
+        values = {"job_id": job_id, "at": now(), "response": "", "candidates": "", "looked_at": 0}
+        with suppress(RowExists):
+            await self.table.insert(Row(customer, _key(connection, creation), values))
+
+    async def created(self, customer: str, connection: str, creation: str, response_id: str) -> None:
+        """Say which response a creation has come to."""
+        row = await self.table.read(customer, _key(connection, creation))
+        if row is not None:
+            with suppress(RowChanged):  # by an event: the job looks at the response soon enough without its next one
+                await self.table.merge(Row(customer, row.key, {"response": response_id}, row.etag))
+
+    async def candidates(self, customer: str, connection: str, creation: str) -> Sequence[str]:
+        """Return the responses that events have named, that may be the creation's, and that were not looked at."""
+        row = await self.table.read(customer, _key(connection, creation))
+        return [] if row is None else row.values["candidates"].split()[row.values["looked_at"] :]
+
+    async def looked_at(self, customer: str, connection: str, creation: str, number: int) -> None:
+        """Say that so many more of them were looked at, and are others."""
+        while (row := await self.table.read(customer, _key(connection, creation))) is not None:
+            values = {"looked_at": row.values["looked_at"] + number}
+            try:
+                await self.table.merge(Row(customer, row.key, values, row.etag))
+            except RowChanged:  # by an event
+                continue
+            return
+
+    async def forget(self, customer: str, connection: str, creations: Sequence[str]) -> None:
+        """Delete the rows of a job that has ended."""
+        await delete_rows(self.table, [Row(customer, _key(connection, each), {}) for each in creations])
+
+    async def remove(self, customer: str, after: str, *, keeps_all: bool = False) -> str:
+        """Delete a page of rows whose responses are not kept any more, as the sweep does (see `retention.expiry`)."""
+        if keeps_all:
+            return ""
+        page = await self.table.page(customer, PREFIX, LAST, older={"at": now() - MAX_AGE}, columns=(), after=after)
+        await delete_rows(self.table, [Row(row.partition, row.key, {}) for row in page.rows])
+        return page.after
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseEvents:
+    """What providers' events about responses do: they wake jobs in the schedule, and let responses be adopted."""
+
+    table: Table
+    schedule: Schedule
+
+    async def ended(self, customer: str, connection: str, response_id: str) -> None:
+        """
+        Have the job looked at that waits for a response; one that nobody knows is noted for each creation of the
+        connection that has no answer.
+
+        A job that waits by a hidden message is not woken: that comes soon. Raises StorageUnavailable.
+        """
+        rows = await self._rows(customer, connection, response_id)
+        for row in rows:
+            await self.schedule.wake(customer, row.values["job_id"])
+        if not rows:
+            for row in await self._rows(customer, connection, ""):
+                await self._add_candidate(row, response_id)
+
+    async def _rows(self, customer: str, connection: str, response_id: str) -> list[Row]:
+        keys, where = (f"{PREFIX}{connection}~", f"{PREFIX}{connection}~~"), {"response eq": response_id}
+        return [row async for rows in read_pages(self.table, customer, *keys, where=where) for row in rows]
+
+    async def _add_candidate(self, row: Row | None, response_id: str) -> None:
+        while row is not None and not row.values["response"]:
+            candidates = row.values["candidates"].split()
+            if response_id in candidates or len(candidates) >= MAX_CANDIDATES:
+                return
+            values = {"candidates": " ".join([*candidates, response_id])}
+            try:
+                await self.table.merge(Row(row.partition, row.key, values, row.etag))
+            except RowChanged:  # by its job, or another event
+                row = await self.table.read(row.partition, row.key)
+                continue
+            return
+
+
+def _key(connection: str, creation: str) -> str:
+    return f"{PREFIX}{connection}~{creation}"

@@ -1,0 +1,130 @@
+"""
+What a job's steps say of the responses that it has created at its provider (see `actions.respond`).
+
+`begin1` is written before the first is created, `id1` when the provider has said which it is. `void1`: the provider has
+refused it, or was never asked. `lost1`: whether it exists is not known, which is on record as a call that may have been
+billed. After both, another one may be created: `begin2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shared.actions.base import Step
+from shared.billing.usage import UNANSWERED
+from shared.clock import now, rfc3339
+from shared.connections.account import account_of
+from shared.connections.connection import Connection
+from shared.contract.result import ConnectionLabel
+from shared.jobs.attempt import OUTCOME_STEP, Attempt
+from shared.jobs.response_rows import name_creation
+from shared.jobs.steps import Steps
+
+_BEGIN, _ID, _VOID, _LOST = "begin", "id", "void", "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A response that was created, or may have been."""
+
+    number: int
+    name: str
+    """What its metadata says."""
+    at: datetime
+    in_background: bool
+    account: str
+    """Which account of the provider it is at."""
+    model: str
+    label: ConnectionLabel
+    deployment_scope: str | None = None
+    response_id: str = ""
+    """Empty: its creation got no answer."""
+    adapted: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Creations:
+    """All that a job has begun. `last`: the one that may have been bought and has no end, if there is one."""
+
+    number: int = 0
+    lost: int = 0
+    last: Creation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSteps:
+    """The steps of one attempt. Every method raises StorageUnavailable, those that write also LeaseLost."""
+
+    attempt: Attempt
+    steps: Steps
+
+    async def read(self) -> Creations:
+        """Return what the job has begun."""
+        keys = await self._keys()
+        number = max(_numbers(keys), default=0)
+        lost = sum(key.startswith(_LOST) for key in keys)
+        if not number or OUTCOME_STEP in keys or not keys.isdisjoint((f"{_VOID}{number}", f"{_LOST}{number}")):
+            return Creations(number, lost)
+        begun, created = await self.steps.get(f"{_BEGIN}{number}"), await self.steps.get(f"{_ID}{number}")
+        assert begun is not None  # noqa: S101  # its key is among them
+        creation = msgspec.convert({**begun.value, "number": number, "name": self.name(number)}, Creation)
+        return Creations(number, lost, creation if created is None else replace(creation, **created.value))
+
+    async def numbers(self) -> Sequence[int]:
+        """Return the numbers of what the job has begun."""
+        return _numbers(await self._keys())
+
+    async def _keys(self) -> set[str]:
+        return {step.key for step in await self.attempt.stored_steps()} | self.attempt.saved
+
+    def name(self, number: int) -> str:
+        """Return what a response's metadata says about its creation."""
+        lease = self.attempt.lease
+        return name_creation(lease.customer, lease.job_id, lease.incarnation, number)
+
+    async def begin(self, number: int, connection: Connection, model: str, *, in_background: bool) -> Creation:
+        """Say that a response is about to be created."""
+        creation = Creation(
+            number,
+            self.name(number),
+            now(),
+            in_background,
+            account_of(connection),
+            model,
+            connection.label(),
+            connection.deployment_scope,
+        )
+        await self._save(f"{_BEGIN}{number}", _values(creation))
+        return creation
+
+    async def created(self, creation: Creation, response_id: str, adapted: Sequence[str]) -> Creation:
+        """Say which response it is."""
+        await self._save(f"{_ID}{creation.number}", {"response_id": response_id, "adapted": list(adapted)})
+        return replace(creation, response_id=response_id, adapted=adapted)
+
+    async def refused(self, creation: Creation) -> None:
+        """Say that it does not exist."""
+        await self._save(f"{_VOID}{creation.number}", {})
+
+    async def lost(self, creation: Creation) -> None:
+        """Say that nothing more is done about it, and that it may have been billed."""
+        await self.steps.save(f"{_LOST}{creation.number}", Step({}, [UNANSWERED]))
+
+    async def _save(self, key: str, value: dict[str, Any]) -> None:
+        await self.steps.save(key, Step(value))
+
+
+def _numbers(keys: Collection[str]) -> list[int]:
+    return [int(key.removeprefix(_BEGIN)) for key in keys if key.startswith(_BEGIN)]
+
+
+def _values(creation: Creation) -> dict[str, Any]:
+    """Return a creation as the value of a step, without what follows from its key."""
+    values = msgspec.to_builtins(creation)
+    values["at"] = rfc3339(creation.at)
+    return {name: value for name, value in values.items() if name not in {"number", "name", "response_id", "adapted"}}

@@ -1,0 +1,181 @@
+"""
+Jobs of `respond` whose workers are killed at any operation, beside any fault of their provider.
+
+Whether a response exists is not known from the step that says that it is about to be created until the one that names
+it. A worker that dies in between, or a provider that does not answer then, leaves one call on record as `unanswered`;
+it is bought again unless the provider's event names it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+import pytest
+
+from local.provider.account import Account
+from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, CallFault, ResponseFault, error
+from shared.jobs import pending_response
+from tests.support.fakes import Fault as StorageFault
+from tests.support.response_jobs import EventfulApp, eventful_app, finish, send_response
+from tests.support.worker_crashes import Process
+
+AFTERWARDS_S = 600.0
+"""In which whatever is still under way would go wrong."""
+
+
+class Fault(NamedTuple):
+    """A fault of the provider; what becomes of the job, and how many calls get no answer at least."""
+
+    add: Callable[[Account], None]
+    status: str = "succeeded"
+    unanswered: int = 0
+
+
+def _route_fault(route: str, name: str, times: int) -> Fault:
+    def add(account: Account) -> None:
+        account.faults.route(route, ROUTE_FAULTS[name], times)
+
+    is_lost = route == "responses.create" and name in UNKNOWN
+    return Fault(add, unanswered=times if is_lost else 0)
+
+
+def _response_fault(status: str, *, unanswered: int = 0, result: str = "succeeded", **seconds: float) -> Fault:
+    fault = ResponseFault(status, **seconds)  # type: ignore[arg-type]
+    return Fault(lambda account: account.faults.responses.add(fault), result, unanswered)
+
+
+ROUTE_FAULTS = {
+    "lost": LOST,
+    "reset": RESET,
+    "cut": CUT,
+    "hang": HANG,
+    "hang_after": HANG_AFTER,
+    "429": error(429),
+    "429 for long": error(429, retry_after_s=200),
+    "500": error(500),
+    "503": error(503, retry_after_s=120),
+    "502": error(502),
+}
+UNKNOWN = frozenset({"lost", "reset", "cut", "hang", "hang_after", "502"})
+"""Those after which it is not known whether a response was created."""
+FAULTS: Mapping[str, Fault] = {
+    **{
+        f"{route} {name} {times}": _route_fault(route, name, times)
+        for route in ("responses.create", "responses.get")
+        for name in ROUTE_FAULTS
+        for times in (1, 3)
+    },
+    "in progress for long": _response_fault("completed", in_progress_s=1500),
+    "failed": _response_fault("failed", unanswered=1, result="failed"),
+    "incomplete": _response_fault("incomplete"),
+    "refused when it runs": Fault(
+        lambda account: account.faults.calls.add(CallFault(429, "rate_limit_exceeded")), "failed", 1
+    ),
+    "filtered": Fault(lambda account: account.faults.calls.add(CallFault(200)), "partial"),
+}
+NO_FAULT = Fault(lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_response, "REQUEST_S", 0.3)
+    monkeypatch.setattr(pending_response, "_LAST_WAIT_S", 0.01)
+
+
+Live = Callable[..., Awaitable[Process]]
+
+
+def is_in_doubt(app: EventfulApp, customer: str) -> bool:
+    """Whether the job's steps say that its creation has no answer."""
+    names = {key.rpartition("~")[2] for partition, key in app.stored.table.rows if partition == customer and "~" in key}
+    begun = {name.removeprefix("begin") for name in names if name.startswith("begin")}
+    return any(names.isdisjoint({f"id{number}", f"void{number}", f"lost{number}"}) for number in begun)
+
+
+@pytest.fixture
+def live(client, monkeypatch) -> Live:
+    """Runs a job from the queue to its result, and checks what came of it. `hears`: the provider sends events."""
+
+    async def run(process: Process, fault: Fault = NO_FAULT, *, hears: bool = False) -> Process:
+        async with eventful_app(client, monkeypatch, process) as app:
+            if hears:
+                app.listen()
+            customer = app.customer()
+            fault.add(app.accounts[customer])
+            options = {"timeout_s": 0.3, "retry_delay_ms": 1, "deadline_s": 7200}
+            job = await send_response(app, customer, options=options)
+            app.in_doubt = lambda: is_in_doubt(app, customer)
+            await app.deliver()
+            await finish(app, [job], within_s=7200, step_s=15)
+            await app.pass_time(AFTERWARDS_S, step_s=60)
+            assert app.crashes == (process.dies_at > 0)
+            # What is bought again may not meet the fault that the first one met.
+            expected = {fault.status, *(["succeeded"] if app.died_in_doubt else [])}
+            assert app.result(job)["status"] in expected
+            app.check_books(customer, [job], at_least=fault.unanswered, hears=hears)
+        return process
+
+    return run
+
+
+@pytest.mark.parametrize("hears", [False, True])
+async def test_a_worker_may_die_at_any_operation(live: Live, *, hears: bool) -> None:
+    """Nothing is lost or left out of the records, and nothing bought twice but in the window; with events, nothing."""
+    operations = (await live(Process(), hears=hears)).operations
+    assert len(operations) == 12
+    for number in range(1, len(operations) + 1):
+        for after in (False, True):
+            await live(Process(number, after=after), hears=hears)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name: str) -> None:
+    """See above; at one operation, and right before the one that ends the job."""
+    fault, chance = FAULTS[name], random.Random(name)
+    operations = (await live(Process(), fault)).operations
+    await live(Process(chance.randrange(1, len(operations) + 1), after=chance.random() < 0.5), fault)
+    await live(Process(len(operations) - 2, after=True), fault)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)  # some faults take a third of a second each
+@pytest.mark.parametrize("hears", [False, True])
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_worker_may_die_at_any_operation_beside_any_fault(live: Live, name: str, *, hears: bool) -> None:
+    """See above; at all operations, of which half are made."""
+    fault = FAULTS[name]
+    operations = (await live(Process(), fault, hears=hears)).operations
+    for number in range(1, len(operations) + 1):
+        await live(Process(number, after=number % 2 == hears), fault, hears=hears)
+
+
+@pytest.fixture
+def live_beside_storage_faults(client, monkeypatch) -> Callable[..., Awaitable[bool]]:
+    """As `live`, with a fault of the table after so many writes; returns whether there were so many."""
+
+    async def run(writes: int, fault: StorageFault, times: int) -> bool:
+        async with eventful_app(client, monkeypatch, Process()) as app:
+            customer, faults = app.customer(), app.stored.table.faults
+            job = await send_response(app, customer)
+            faults.extend([*[None] * writes, *[fault] * times])
+            await app.deliver()
+            await finish(app, [job])
+            happened = len(faults) < times
+            await app.pass_time(AFTERWARDS_S, step_s=60)
+            assert "succeeded" == app.result(job)["status"]
+            app.check_books(customer, [job])
+        return happened
+
+    return run
+
+
+@pytest.mark.usefixtures("short_storage_waits")
+@pytest.mark.parametrize("fault", StorageFault)
+async def test_storage_may_fail_at_any_write(live_beside_storage_faults, fault: StorageFault) -> None:
+    """See above."""
+    writes = 0
+    while await live_beside_storage_faults(writes, fault, 1):
+        writes += 1
+    assert writes >= 9
