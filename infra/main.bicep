@@ -130,6 +130,9 @@ param httpAuthClientId string = ''
 @minLength(1)
 param entraCustomerClaim string = 'customer'
 
+@description('MCP_ENABLED: agents may submit jobs and read results as tools (docs/mcp.md).')
+param mcpEnabled bool = false
+
 @description('ENTRA_CLIENT_ID: the app registration that customers in other tenants consented to.')
 param entraClientId string = ''
 
@@ -409,6 +412,7 @@ module app 'app/function.bicep' = {
       KEY_VAULT_URL: vault.outputs.uri
       ENTRA_CLIENT_ID: entraClientId
       ENTRA_CUSTOMER_CLAIM: entraCustomerClaim
+      MCP_ENABLED: string(mcpEnabled)
       STATIC_CONNECTION: empty(staticConnectionSecretName)
         ? ''
         : '@Microsoft.KeyVault(SecretUri=${vault.outputs.uri}secrets/${staticConnectionSecretName})'

@@ -92,10 +92,9 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
     errors = {**(_EVERY_ERROR if route.role is None else {**_GUARDED_ERRORS, **_EVERY_ERROR}), **operation.errors}
     responses = {status: _response(response) for status, response in operation.responses.items()}
     if route is not HEALTH:
-        responses |= {
-            status: _error(status, description, retriable=status in operation.retriable)
-            for status, description in errors.items()
-        }
+        for status, description in errors.items():
+            error = _error(status, description, retriable=status in operation.retriable)
+            responses[status] = _merged(responses[status], error) if status in responses else error
     in_path = _path_parameters(route)
     described: dict[str, Any] = {
         "operationId": route.name,
@@ -104,7 +103,9 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         "description": f"{operation.description} {_OPERATORS if route.is_operators else ''}".rstrip(),
         "parameters": [*in_path, *map(_parameter, operation.parameters)],
         "responses": {str(status): responses[status] for status in sorted(responses)},
-        "security": [] if route.role is None else [{"key": []}, {"code": []}, {"entra": [route.role]}],
+        "security": []
+        if route.role is None
+        else [{"key": []}, {"code": []}, *({"entra": [role]} for role in route.roles)],
     }
     example = {
         "path": {parameter["name"]: examples.PATH_PARAMETERS[parameter["name"]] for parameter in in_path},
@@ -173,6 +174,12 @@ def _error(status: int, description: str, *, retriable: bool) -> dict[str, Any]:
     content = {"schema": reference(ProblemDocument), "example": msgspec.json.decode(response.body)}
     described: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: content}}
     return {**described, "headers": {"Retry-After": _header("Retry-After", required=False)}} if retriable else described
+
+
+def _merged(response: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+    """A status that is a problem, or something else, by the media type."""
+    description = f"{response['description']} Or {error['description']}"
+    return {**error, "description": description, "content": {**response["content"], **error["content"]}}
 
 
 def _content(body: Any, example: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ PROBLEM_DETAILS = {
     "unauthorized": "The request has no valid token: send one that was issued for this app.",
     "forbidden": "The token lacks the role Jobs.Read, which this request needs.",
     "not_found": "There is no such job.",
+    "method_not_allowed": "Only POST is supported: there is no session, and no stream of events.",
     "not_acceptable": "`Accept` must allow application/json or text/csv.",
     "conflict": "The job has ended: only a job that has not started can be cancelled.",
     "precondition_failed": "The connection does not meet `If-Match` or `If-None-Match`: read it again, and use its "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from openapi import examples
+from openapi.agent_operations import AGENT_OPERATIONS
 from openapi.batch_operations import BATCH_OPERATIONS
 from openapi.budget_operations import BUDGET_OPERATIONS
 from openapi.connection_operations import CONNECTION_OPERATIONS
@@ -153,6 +154,7 @@ _BY_TAG = {
     "budgets": BUDGET_OPERATIONS,
     "usage": _USAGE_OPERATIONS,
     "statements": STATEMENT_OPERATIONS,
+    "agents": AGENT_OPERATIONS,
     "app": _APP_OPERATIONS,
 }
 OPERATIONS: Mapping[str, Operation] = {name: each for group in _BY_TAG.values() for name, each in group.items()}

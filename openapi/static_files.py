@@ -1,4 +1,4 @@
-"""The files with the OpenAPI document and its page, which are part of the app and committed with it."""
+"""The files with the OpenAPI document, its page and the tools for agents: parts of the app, committed with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from openapi.document import document
+from openapi.mcp_tools import tools
 from openapi.page import write_page
+from shared.http.mcp_tools import TOOLS_FILE
 
 COMMAND = "python -m openapi"
 """Writes the files."""
@@ -17,10 +19,12 @@ _FOLDER = _PROJECT / "shared" / "http" / "static"
 def static_files() -> dict[Path, bytes]:
     """What each file should contain, by its path. Raises InputMissing."""
     described = document()
+    listed = tools(described["components"]["schemas"])
     text = json.dumps(described, indent=1, ensure_ascii=False)
     return {
         _FOLDER / "openapi.json": f"{text}\n".encode(),
         _FOLDER / "docs.html": write_page(described).encode(),
+        _FOLDER / TOOLS_FILE: f"{json.dumps(listed, separators=(',', ':'), ensure_ascii=False)}\n".encode(),
     }
 
 

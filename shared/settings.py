@@ -81,6 +81,8 @@ class Settings:
     """`key`: the host requires a function key. `entra`: App Service authentication is in front of the app."""
     entra_customer_claim: str = "customer"
     """The claim that ties a token to one customer."""
+    mcp_enabled: bool = False
+    """Whether agents may use the app's tools over the Model Context Protocol."""
     website_auth_enabled: bool = False
     """Azure sets it if App Service authentication is on (learn.microsoft.com, "reference-app-settings")."""
 

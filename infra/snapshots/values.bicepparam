@@ -13,6 +13,7 @@ param batchAdoptSeconds = 60
 param adoptWindowSeconds = 90
 param leaseSeconds = 120
 param entraCustomerClaim = 'tenant'
+param mcpEnabled = true
 param entraClientId = '00000000-0000-0000-0000-000000000004'
 param staticModels = 'gpt-4o'
 param allowedEndpointSuffixes = '.example.com'

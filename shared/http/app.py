@@ -46,15 +46,7 @@ class HttpApp:
         try:
             response = await self._call_handler(route, request)
         except Exception as exc:  # noqa: BLE001  # whatever it is, the caller gets a problem, and never its text
-            problem = problem_for(exc)
-            if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                # Our own sentence if a service is down or the operator has to act. The text of any other error may
-                # be the caller's: only the place where it was raised is logged.
-                is_ours = problem.code == "unavailable"
-                sentence = str(exc) if isinstance(exc, Problem | VaultForbids) else log_text(exc)
-                why = f" {sentence}" if is_ours else f"\n{''.join(traceback.format_tb(exc.__traceback__))}"
-                log.error("%s route=%s %s%s", REQUEST_FAILED, route.name, type(exc).__name__, why)  # noqa: TRY400
-            response = problem_response(problem)
+            response = problem_response(logged_problem(exc, route.name))
         return Response(response.status, response.body, response.media_type, {**_HEADERS, **response.headers})
 
     async def _call_handler(self, route: Route, request: Request) -> Response:
@@ -62,7 +54,20 @@ class HttpApp:
         if route.role is None:
             return await self.handlers[route.name](request, Caller(frozenset()))
         caller = read_caller(request.headers, self.settings)
-        caller.check_role(route.role)
+        caller.check_role(*route.roles)
         if route.is_operators:
             caller.check_operator()
         return await self.handlers[route.name](request, caller)
+
+
+def logged_problem(error: Exception, route: str) -> Problem:
+    """The problem that `error` is to a caller of the route. What is not the caller's fault is logged."""
+    problem = problem_for(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Our own sentence if a service is down or the operator has to act. The text of any other error may be the
+        # caller's: only the place where it was raised is logged.
+        is_ours = problem.code == "unavailable"
+        sentence = str(error) if isinstance(error, Problem | VaultForbids) else log_text(error)
+        why = f" {sentence}" if is_ours else f"\n{''.join(traceback.format_tb(error.__traceback__))}"
+        log.error("%s route=%s %s%s", REQUEST_FAILED, route, type(error).__name__, why)
+    return problem

@@ -54,10 +54,11 @@ class Caller:
         """Whether the caller may do what needs this role."""
         return self.roles is None or role in self.roles
 
-    def check_role(self, role: Role) -> None:
-        """Raises Problem 403."""
-        if not self.has_role(role):
-            raise Problem(403, "forbidden", f"The token lacks the role {role}, which this request needs.")
+    def check_role(self, role: Role, *others: Role) -> None:
+        """Raises Problem 403 if the caller has none of these roles."""
+        if not any(map(self.has_role, (role, *others))):
+            roles = " or ".join((role, *others))
+            raise Problem(403, "forbidden", f"The token lacks the role {roles}, which this request needs.")
 
     def check_reads(self, customer: str, what: str) -> None:
         """Raises Problem 404 for what another customer has, in the words for what does not exist."""

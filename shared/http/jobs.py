@@ -67,7 +67,10 @@ class JobsResource:
 
         A sender that reads no results does not get this one either: `Prefer: wait` is ignored.
         """
-        wait_s = read_wait(request) if reads_results else None
+        return await self.accept_waiting(job, read_wait(request), reads_results=reads_results)
+
+    async def accept_waiting(self, job: Job, wait_s: float | None, *, reads_results: bool) -> Response:
+        """As `accept`, with the seconds to wait for the result."""
         try:
             await self._check(job)
         except (InvalidJob, RetryLater):
@@ -78,15 +81,14 @@ class JobsResource:
             record = existing
         else:
             record = await self.submissions.submit(job)
-        if wait_s is not None:
-            # The job is accepted by now. An error would make a caller without a job id of its own submit it again.
-            with contextlib.suppress(RetryLater), self.waits.tried(job.customer) as is_waited_for:
-                if is_waited_for:
-                    record = await self._wait(record, wait_s)
-                if record.result_body is not None:
-                    return await self._result(record, record.result_body, {"Preference-Applied": f"wait={wait_s:g}"})
-        headers = {"Location": job_path(record), "Retry-After": str(RETRY_AFTER_S)}
-        return json_response(_document(record, reads_results), status=202, headers=headers)
+        # The job is accepted by now. An error would make a caller without a job id of its own submit it again.
+        with contextlib.suppress(RetryLater):
+            return await self._progress(record, wait_s if reads_results else None, reads_results=reads_results)
+        return _accepted(record, reads_results=reads_results)
+
+    async def follow(self, request: Request, caller: Caller, wait_s: float) -> Response:
+        """200 with the result of a job on record if it is ready within `wait_s`, else 202 with the status document."""
+        return await self._progress(await self._find(request, caller), wait_s, reads_results=True)
 
     async def read(self, request: Request, caller: Caller) -> Response:
         """`GET /jobs/{customer}/{job_id}`."""
@@ -149,6 +151,15 @@ class JobsResource:
             raise not_found("job")
         return record
 
+    async def _progress(self, record: JobRecord, wait_s: float | None, *, reads_results: bool) -> Response:
+        if wait_s is not None:
+            with self.waits.tried(record.customer) as is_waited_for:
+                if is_waited_for:
+                    record = await self._wait(record, wait_s)
+                if record.result_body is not None:
+                    return await self._result(record, record.result_body, {"Preference-Applied": f"wait={wait_s:g}"})
+        return _accepted(record, reads_results=reads_results)
+
     async def _wait(self, record: JobRecord, wait_s: float) -> JobRecord:
         deadline = time.monotonic() + wait_s
         reads = 0
@@ -172,6 +183,11 @@ def _document(record: JobRecord, reads_results: bool) -> JobDocument:
     """The status document, without the error, a part of the result, for a sender that reads no results."""
     document = document_of(record)
     return document if reads_results else msgspec.structs.replace(document, error=None)
+
+
+def _accepted(record: JobRecord, *, reads_results: bool) -> Response:
+    headers = {"Location": job_path(record), "Retry-After": str(RETRY_AFTER_S)}
+    return json_response(_document(record, reads_results), status=202, headers=headers)
 
 
 def _has_status(record: JobRecord, status: str | None) -> bool:

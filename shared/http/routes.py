@@ -27,11 +27,20 @@ class Route:
     summary: str
     is_operators: bool = False
     """Whether it is the operator's alone: a caller that is tied to a customer is refused, whatever its roles."""
+    other_role: Role | None = None
+    """A role that is enough in place of `role`. What each of the two gives access to, the handler checks."""
+    refused_methods: tuple[str, ...] = ()
+    """Methods that it responds 405 to, as its protocol wants it. To all others, the host responds 404."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles of which a caller needs one; none if the route is open to everybody."""
+        return tuple(filter(None, (self.role, self.other_role)))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods of its trigger: HEAD too if it takes GET. Azure's host sends no body in response to HEAD."""
-        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+        return ("GET", "HEAD") if self.method == "GET" else (self.method, *self.refused_methods)
 
 
 _CONNECTIONS = "customers/{customer}/connections"
@@ -90,6 +99,15 @@ ROUTES = (
     Route("read_connection", "GET", _CONNECTION, "Connections.Write", "Get a connection without its key"),
     Route("delete_connection", "DELETE", _CONNECTION, "Connections.Write", "Delete a connection"),
     Route("test_connection", "POST", f"{_CONNECTION}/test", "Connections.Write", "Test a connection"),
+    Route(
+        "use_tools",
+        "POST",
+        "mcp",
+        "Jobs.Submit",
+        "Use the tools for agents",
+        other_role="Jobs.Read",
+        refused_methods=("GET", "DELETE"),
+    ),
     Route("openapi", "GET", "openapi.json", None, "Get this API as an OpenAPI 3.1 document"),
     Route("docs", "GET", "docs", None, "Get this API as a page"),
     Route("console", "GET", "console", None, "Get the page that shows usage, budgets, jobs and statements"),

@@ -26,6 +26,7 @@ from shared.http.customer_profile import CustomerProfileResource
 from shared.http.customers import CustomersResource
 from shared.http.documentation import DocumentationResource
 from shared.http.jobs import JobsResource
+from shared.http.mcp import McpResource
 from shared.http.provider_events import ProviderEventsResource
 from shared.http.shares import (
     LIST_WEIGHT,
@@ -137,6 +138,7 @@ def make_http_app(services: HttpServices) -> HttpApp:
         "read_connection": within_share(connections.read, vault_requests),
         "delete_connection": within_share(connections.delete, vault_requests),
         "test_connection": within_share(connections.test, Shares(MAX_CONNECTION_TESTS)),
+        "use_tools": McpResource(settings, jobs).respond,
         "openapi": documentation.openapi,
         "docs": documentation.page,
         "console": ConsoleResource().page,

@@ -42,7 +42,7 @@ async def app(
     """An app with a vault of its own, whose connections can only reach the tests' endpoint."""
     async with (
         vaults.start(tmp_path_factory.mktemp("vault")) as own,
-        serve(azurite, own, endpoint, ALLOWED_ENDPOINT_SUFFIXES="endpoints.invalid") as running,
+        serve(azurite, own, endpoint, ALLOWED_ENDPOINT_SUFFIXES="endpoints.invalid", MCP_ENABLED="true") as running,
     ):
         running.harness.connect(Customer("contoso", endpoint.account(), running.harness))
         yield running

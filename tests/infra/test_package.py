@@ -16,7 +16,7 @@ import yaml
 from tests.support.deployment import TEST
 from tests.support.doc_samples import ROOT
 
-STATIC = ("openapi.json", "docs.html", "console.html", "uplot-license.txt")
+STATIC = ("openapi.json", "docs.html", "mcp_tools.json", "console.html", "uplot-license.txt")
 
 
 def test_azd_finds_the_app_by_its_tag():

@@ -82,7 +82,7 @@ def test_a_stale_file_fails_with_the_command_that_writes_it(
     output = capsys.readouterr()
 
     assert (0, 1, 1) == (written, checked, missing)
-    assert "openapi.json\ndocs.html\n" == output.out
+    assert "openapi.json\ndocs.html\nmcp_tools.json\n" == output.out
     assert "docs.html is out of date: run `python -m openapi`.\n" * 2 == output.err
 
 
@@ -121,7 +121,9 @@ def test_every_route_is_described():
 
     assert {("health", "GET", "/health"): ([], False)} | {
         (route.name, route.method, f"/{route.path}"): (
-            ([{"key": []}, {"code": []}, {"entra": [route.role]}], True) if route.role else ([], False)
+            ([{"key": []}, {"code": []}, *({"entra": [role]} for role in route.roles)], True)
+            if route.role
+            else ([], False)
         )
         for route in ROUTES
     } == security
@@ -288,16 +290,19 @@ def test_examples_are_valid(content: dict[str, Any]):
 
 
 def test_errors_are_problems():
-    """Every error of every route is a problem, and every route but health may fail with `internal`."""
+    """
+    Every error of every route is a problem, and every route but health may fail with `internal`. In the agents'
+    protocol, what is wrong with a message is a message, too.
+    """
     kinds = {
-        kind
+        (kind, operation["operationId"] if kind == "application/json" else "")
         for operation in OPERATION_LIST
         for status, response in operation["responses"].items()
         if int(status) >= 400
         for kind in response["content"]
     }
 
-    assert {"application/problem+json"} == kinds
+    assert {("application/problem+json", ""), ("application/json", "use_tools")} == kinds
     assert ["health"] == [each["operationId"] for each in OPERATION_LIST if "500" not in each["responses"]]
 
 

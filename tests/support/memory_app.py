@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from shared.services import Services
-from shared.settings import read_settings
+from shared.settings import Settings, read_settings
 from shared.upstream.client import UpstreamClient
 from tests.support.endpoint import Endpoint
 from tests.support.fakes import MemoryTable
@@ -31,11 +31,12 @@ class MemoryApp:
     """The app. Requests are the operator's unless their headers say otherwise."""
 
     memory: Memory = field(default_factory=Memory)
+    settings: Settings = SETTINGS
 
     def __post_init__(self) -> None:
         # Nothing calls an endpoint.
         endpoint, client = cast(Endpoint, None), cast(UpstreamClient, None)
-        self.services: Services = open_worker(endpoint, client, memory=self.memory, settings=SETTINGS).services
+        self.services: Services = open_worker(endpoint, client, memory=self.memory, settings=self.settings).services
 
     @property
     def table(self) -> MemoryTable:

@@ -135,6 +135,7 @@ SETTINGS = {
     "ENTRA_CUSTOMER_CLAIM": Setting(
         Wrong("é", "must be the type of a claim, such as customer"), Wrong("'customer'", "without quotes and spaces")
     ),
+    "MCP_ENABLED": Setting(Wrong("[", FLAG), Wrong("agents", FLAG)),
     "RETAIN_JOBS_DAYS": Setting(Wrong("ever", "a whole number from 0 to 3650"), Wrong("-1", "a whole number from 0")),
     "RETAIN_USAGE_MONTHS": Setting(Wrong("1e3", "a whole number from 0 to 120"), Wrong("2,4", "a whole number from 0")),
     "RETAIN_STATEMENTS_YEARS": Setting(
