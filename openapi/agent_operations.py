@@ -37,7 +37,7 @@ _RESULT: dict[str, Any] = {
 AGENT_OPERATIONS: Mapping[str, Operation] = {
     "use_tools": Operation(
         "The Model Context Protocol over streamable HTTP, without sessions and streams: the tools `submit_job` and "
-        "`job_result`. The first needs the role Jobs.Submit, the second Jobs.Read. GET and DELETE are a 405. What the "
+        "`job_result`. The first needs the role Jobs.Submit, the second Jobs.Read. What the "
         "routes of jobs refuse is the result of the tool, with `isError`.",
         {
             200: Response(
@@ -58,6 +58,7 @@ AGENT_OPERATIONS: Mapping[str, Operation] = {
             "an empty one.",
             403: "`forbidden`: the token lacks both roles or reaches no customer, or the request has an `Origin`.",
             404: "`not_found`: the tools are off.",
+            405: "`method_not_allowed`: the method is GET or DELETE.",
             406: "`not_acceptable`: `Accept` does not allow JSON.",
             413: TOO_LARGE,
             415: COMPRESSED,

@@ -145,6 +145,7 @@ def app_settings(storage: Azurite, vault: Vault) -> dict[str, str]:
         "IDENTITY_HEADER": vault.identity_header,
         "ALLOW_LOCAL_ENDPOINTS": "true",
         "BATCH_WINDOW_S": "1",
+        "MCP_ENABLED": "true",
         **NAMES,
     }
 
