@@ -179,7 +179,7 @@ def _error(status: int, description: str, *, retriable: bool) -> dict[str, Any]:
 def _merged(response: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
     """A status that is a problem, or something else, by the media type."""
     description = f"{response['description']} Or {error['description']}"
-    return {**error, "description": description, "content": {**response["content"], **error["content"]}}
+    return {**error, "description": description, "content": {**error["content"], **response["content"]}}
 
 
 def _content(body: Any, example: Any) -> dict[str, Any]:

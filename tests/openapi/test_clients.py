@@ -103,6 +103,7 @@ async def test_the_whole_journey(client: Client, live_server: LiveServer):
         "jobs": ["generated-3", "generated-2"],
         "batches": 0,
         "customers": 1,
+        "agents": 404,
         "problems": ["not_found", "unauthorized", "unauthorized"],
         "account": ["Contoso", "active", "-5.00", ["adjustment credit-1", "profile", "connection default"]],
         "closed": [0, "not_found"],

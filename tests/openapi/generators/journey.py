@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from customer_ai_jobs_client import AuthenticatedClient
+from customer_ai_jobs_client.api.agents import use_tools
 from customer_ai_jobs_client.api.app import console, docs, health, openapi
 from customer_ai_jobs_client.api.budgets import delete_budget, list_budgets, put_budget, read_budget
 from customer_ai_jobs_client.api.connections import (
@@ -60,6 +61,7 @@ from customer_ai_jobs_client.models import (
     Options,
     ProblemDocument,
     Result,
+    UseToolsBody,
 )
 
 ENDED = {
@@ -134,6 +136,8 @@ def travel(client: AuthenticatedClient, customer: str, endpoint: str, key: str) 
         receive_webhook.sync(customer, client=client, body={"action": "chat"}, webhook_id="msg_1"),
         receive_provider_event.sync(customer, "default", client=client, body={}, webhook_id="evt_1"),
     )
+    ping = UseToolsBody.from_dict({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    seen["agents"] = use_tools.sync_detailed(client=client, body=ping).status_code.value
     seen["problems"] = [each.code for each in problems if isinstance(each, ProblemDocument)]
 
     put_profile.sync(customer, client=client, body=CustomerProfile(legal_name="Contoso", currency="USD"))

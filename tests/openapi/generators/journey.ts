@@ -97,6 +97,8 @@ const event = await client.POST("/provider-events/{customer}/{connection}", {
   params: { path: { customer, connection: "default" }, header: { "webhook-id": "evt_1" } },
   body: {},
 });
+const tools = await client.POST("/mcp", { body: { jsonrpc: "2.0", id: 1, method: "ping" } });
+seen.agents = tools.response.status;
 seen.problems = [missing.error?.code, unsigned.error?.code, event.error?.code];
 
 const own = { params: { path: { customer } } };
