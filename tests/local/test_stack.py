@@ -123,7 +123,7 @@ async def test_a_new_stack_needs_no_attention(running, tmp_path):
     names = {customer.settings.get("default_model") for customer in running.customers}
 
     assert [] == [each for each in document["findings"] if each["verdict"] != "ok"]
-    assert any(each["check"] == "models" and each["message"].startswith("6 ") for each in document["findings"])
+    assert any(each["check"] == "models" and each["message"].startswith("7 ") for each in document["findings"])
     assert set() == names & {name for _, name in retirements()}
 
 

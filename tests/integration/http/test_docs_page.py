@@ -29,6 +29,7 @@ from shared.http import jobs as job_routes
 from shared.http import request_parsing as reading
 from shared.http.routes import ROUTES
 from shared.jobs.queries import MAX_READ
+from shared.jobs.response_rows import MAX_CANDIDATES
 from shared.webhooks import signed_post as callbacks
 from shared.webhooks import signing_reads, template_store
 from tests.support.endpoint import Endpoint
@@ -175,6 +176,7 @@ def test_table_has_the_limits_of_the_code():
         "a webhook's timestamp": "within 300 s of now",
         "the body of a provider's event": f"{provider_events.MAX_EVENT_BYTES:,} bytes",
         "looks at a batch that its provider's events ask for": f"one in {SPACING_S:g} s",
+        "responses that events name and a creation without an answer looks at": f"{MAX_CANDIDATES}",
         "reads of signing secrets by a worker, those of providers' events included": (
             f"{signing_reads.READS_A_SECOND} a second for known customers, "
             f"{signing_reads.READS_A_SECOND} for all other names; then 503"
