@@ -56,7 +56,7 @@ def test_record_has_the_facts_of_its_call():
         derived=("output_tokens",),
         consistent=True,
     )
-    call = Call(usage, "gpt-4.1-2025-04-14", "req-1", 1, "lost", "priority", "batch", b'{"a":1}', "response-1f")
+    call = Call(usage, "gpt-4.1-2025-04-14", "req-1", 1, None, "lost", "priority", "batch", b'{"a":1}', "response-1f")
 
     row, stored = usage_rows(labels("job-1", deployment_scope="data_zone"), [call], AT)
 

@@ -166,7 +166,7 @@ async def test_a_long_text_is_split_elsewhere(worker: Worker, monkeypatch: pytes
     call = SideProcess.call
 
     async def record(self: SideProcess, customer: str, function: Callable[..., Any], *args: Any) -> Any:
-        functions.append(function.__name__)
+        functions.append(getattr(function, "func", function).__name__)
         return await call(self, customer, function, *args)
 
     monkeypatch.setattr(SideProcess, "call", record)
