@@ -125,7 +125,8 @@ async def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG00
 
 def delivery(message: func.QueueMessage) -> Delivery:
     """Return the message as the worker takes it."""
-    return Delivery(decode_text(message.get_body()), message.id or uuid4().hex, message.insertion_time or now())
+    message_id, is_redelivered = message.id or uuid4().hex, (message.dequeue_count or 1) > 1
+    return Delivery(decode_text(message.get_body()), message_id, message.insertion_time or now(), is_redelivered)
 
 
 def http_request(request: func.HttpRequest) -> Request:

@@ -54,6 +54,7 @@ async def claim(
                     attempt.lease = attempt.usage.lease = lease
                     return lease, attempt
     buys = job.options.processing not in LINES_ONLY or not isinstance(work, DecodedJob)
+    buys |= delivery.is_redelivered  # a worker that dies again is then on record
     return await services.ledger.claim(job.customer, job.id, **members, buys=buys), None
 
 

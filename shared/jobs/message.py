@@ -30,6 +30,8 @@ class Delivery:
     body: bytes
     message_id: str
     submitted_at: datetime
+    is_redelivered: bool = False
+    """The host has delivered it before: a worker may have died with it."""
     requeued: bool = False
     """The job has been in the queue before."""
     traceparent: str | None = None

@@ -237,7 +237,7 @@ class CrashingApp(PatientApp):
             batch_worker = services.batch_worker
             await (batch_worker.dead_letter if is_poison else batch_worker.process)(message.body)
             return
-        delivery = Delivery(message.body, message.id, message.inserted_at)
+        delivery = Delivery(message.body, message.id, message.inserted_at, message.dequeued > 0)
         run: Awaitable[bytes | None] = (services.worker.dead_letter if is_poison else services.worker.process)(delivery)
         published = await run
         if published is not None and not self.process.died.is_set():

@@ -14,7 +14,7 @@ from shared.jobs.batch_message import batch_key, encode_batch_message
 from shared.jobs.versions import VERSION
 from shared.storage.base import Row
 from tests.support.patience import patient_app
-from tests.support.worker_crashes import CrashingApp, Process, crashing_app
+from tests.support.worker_crashes import VISIBLE_AGAIN_S, CrashingApp, Process, crashing_app
 from tests.support.workers import SETTINGS
 
 HOUR = 3600.0
@@ -149,3 +149,15 @@ async def test_a_job_is_written_once_to_join_and_once_to_end(client, monkeypatch
         await _finish(app, customer, jobs)
         written = [each for each in app.process.operations if each.endswith(" j")]
         assert written == ["table.merge j"] * twice + ["table.merge_and_insert j"]  # the second one waits, too
+
+
+async def test_a_message_that_comes_again_is_claimed(client, monkeypatch) -> None:
+    """A worker has died with it; if it is the job that kills workers, that has to be counted."""
+    async with crashing_app(client, monkeypatch, Process(dies_at=1)) as app:
+        customer = app.customer()
+        jobs = [await app.send(customer)]
+        await app.deliver()
+        assert (app.crashes, app.rows(customer, "j_")) == (1, [])
+        await app.pass_time(VISIBLE_AGAIN_S, step_s=VISIBLE_AGAIN_S)
+        assert app.process.operations[0] == "table.merge_and_insert j"
+        await _finish(app, customer, jobs)
