@@ -230,13 +230,13 @@ class Ledger:
                 rows = added if self.outbox is None else await self.outbox.with_outbox(added, operation_id)
                 etag, *_ = await self._write(row, [*entry, *rows], operation_id=operation_id)
             except RowChanged as exc:
+                if exc.row is not None and exc.row.etag == lease.etag:  # one of the other rows exists
+                    added = await without_conflicts(self._table, lease, added)
+                    continue
                 current = own_row(lease, exc.row, values.get("state", "running"))
                 if current.values["state"] != "running":
                     return replace(lease, etag=current.etag)
-                if current.etag == lease.etag:
-                    added = await without_conflicts(self._table, lease, added)
-                else:
-                    added = await without_written(self._table, unmoved, now())
+                added = await without_written(self._table, unmoved, now())
                 lease = replace(lease, etag=current.etag)  # the job may have been cancelled meanwhile
             else:
                 if "crashed_attempts" in values:
