@@ -164,7 +164,9 @@ async def test_a_worker_may_die_at_any_operation(live: Live) -> None:
         await live("chat", Process(number, after=number % 2 == 0))
 
 
-@pytest.mark.parametrize("name", ["batches.create lost 1", "files.content cut 3", "expired with half", "no room"])
+@pytest.mark.parametrize(
+    "name", ["batches.create lost 1", "files.content cut 3", "expired with half", "no room", "a line missing"]
+)
 async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name: str) -> None:
     """See above; some operations."""
     operations = (await live("chat", Process(), FAULTS[name])).operations

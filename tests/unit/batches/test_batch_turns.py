@@ -9,13 +9,15 @@ import pytest
 
 from local.provider.faults import HANG, LOST, RouteFault
 from shared.batches import batch_worker, gathering, provider, records
-from shared.errors import StorageUnavailable
+from shared.clock import now
+from shared.errors import RetryLater, StorageUnavailable
 from shared.jobs.batch_message import batch_key, encode_batch_message
+from shared.jobs.lease import Lease
 from shared.jobs.versions import VERSION
 from shared.storage.base import Row
 from tests.support.patience import patient_app
 from tests.support.worker_crashes import VISIBLE_AGAIN_S, CrashingApp, Process, crashing_app
-from tests.support.workers import SETTINGS
+from tests.support.workers import SETTINGS, Worker
 
 HOUR = 3600.0
 
@@ -161,3 +163,20 @@ async def test_a_message_that_comes_again_is_claimed(client, monkeypatch) -> Non
         await app.pass_time(VISIBLE_AGAIN_S, step_s=VISIBLE_AGAIN_S)
         assert app.process.operations[0] == "table.merge_and_insert j"
         await _finish(app, customer, jobs)
+
+
+async def test_a_record_that_exists_is_no_lost_lease(worker: Worker) -> None:
+    """The first write of an attempt that was not claimed is made without that record, whose key it leaves alone."""
+    customer, ledger = worker.customer().name, worker.ledger
+    claim = {"fingerprint": "f", "submitted_at": now(), "exists": True}
+    lease = await ledger.claim(customer, "job", **claim)
+    assert isinstance(lease, Lease)
+    await ledger.release(lease, RetryLater("It waits."))
+    record = Row(customer, "m_2026-11-30_job_x_1", {"outcome": "answered"})
+    await worker.table.insert(record)
+
+    lease = await ledger.claim(customer, "job", **claim, buys=False)
+    assert isinstance(lease, Lease)
+    await ledger.complete(lease, b"{}", status="succeeded", usage=[record])
+
+    assert "done" == worker.table.rows[customer, "j_job"].values["state"]
