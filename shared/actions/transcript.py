@@ -24,7 +24,7 @@ _MAX_S = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """One answer: its members, the call, and why it is none."""
+    """One answer: its members and its call, or the error that came in its place."""
 
     members: dict[str, Any]
     call: Call

@@ -19,7 +19,6 @@ from shared.connections.connection import Connection
 from shared.errors import LeaseLost
 from shared.jobs.attempt import Attempt
 from shared.jobs.batch_message import batch_key
-from shared.jobs.envelope import QueuedJob
 from shared.jobs.lease import Lease, renewal, waiting_values
 from shared.jobs.lines import (
     BUY_BEFORE_S,
@@ -94,18 +93,13 @@ class JobBatches:
 
     async def wait(self, attempt: Attempt, lines: Sequence[Line], pending: Collection[str], *, stepless: bool) -> None:
         """See `jobs.base.Batches`."""
-        job, submitted_at = attempt.job, attempt.time.submitted_at
-        envelope = job.envelope if isinstance(job, QueuedJob) else None
-        traceparent = envelope.traceparent if envelope else None
-        message = await self.outputs.message_of(
-            job, submitted_at=submitted_at, traceparent=traceparent, generation=attempt.lease.generation
-        )
+        message = await self.outputs.next_message(attempt)
         await self._write_bodies(attempt, lines)
         joined = set(pending)
         await attempt.end_with(partial(self._wait, attempt, list(_parts(lines)), message, joined, stepless))
         # One that had other lines of it may have ended while the job's row did not say that it waits.
         for batch in joined:
-            if await self._ended(job.customer, batch) is not None:
+            if await self._ended(attempt.job.customer, batch) is not None:
                 await self.queues.send(self.jobs_queue, message)
                 return
 

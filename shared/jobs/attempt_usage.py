@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _COUNTED = frozenset({"succeeded", "partial"})
 """How a job ends that a customer pays for by the job, if it has an answered call."""
 _RECORDED_OTHERWISE = frozenset({*WITHOUT_CONNECTION, "respond"})
-"""The actions whose attempts have made no call when their worker dies, or one that their steps tell of."""
+"""The actions whose attempts have made no call when their worker dies, or one that their steps record."""
 _CRASHED = replace(UNANSWERED)
 """The call of a placeholder, recognized by its identity."""
 

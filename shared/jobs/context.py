@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from shared.actions.base import Document, InputBlob, InputFile, Step, T
 from shared.actions.operation import JsonOperation, not_final
@@ -47,6 +47,7 @@ _unsaved_responses: ContextVar[list[Response]] = ContextVar("_unsaved_responses"
 class ActionContext:
     """See `actions.base.Context`. It is of one attempt and one connection: after a key rotation, there is another."""
 
+    operation_type: ClassVar[type[JsonOperation]] = JsonOperation
     services: JobServices
     attempt: Attempt
     steps: Steps
@@ -90,7 +91,7 @@ class ActionContext:
         is_final: Callable[[RequestRejected], bool] = not_final,
     ) -> JsonOperation:
         """See Context."""
-        return JsonOperation(
+        return self.operation_type(
             name,
             {**body, "service_tier": "flex"} if self.attempt.job.options.processing == "flex" else body,
             connection=self.connection,

@@ -7,18 +7,22 @@ import hashlib
 import time
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from shared.contract.job import Job, Output, named_blob
 from shared.contract.result import MESSAGE_LIMIT, OutputBlob, Result, encode_result
 from shared.errors import ConnectionInvalid, InvalidJob, StorageUnavailable
-from shared.jobs.envelope import encode_queued_job
+from shared.jobs.envelope import QueuedJob, encode_queued_job
 from shared.jobs.fingerprint import move_input, without_white_space
 from shared.settings import Settings
 from shared.storage.base import Blobs
 from shared.upstream.egress_policy import check_public
 from shared.upstream.messages import LARGE_BYTES
+
+if TYPE_CHECKING:
+    from shared.jobs.attempt import Attempt
 
 _JSON = "application/json"
 _MAX_OWN_BLOB = 256 * 1024 * 1024
@@ -100,6 +104,17 @@ class Outputs:
         )
         await self._blobs.write(blob.container, blob.name, data, content_type)
         return blob
+
+    async def next_message(self, attempt: Attempt) -> bytes:
+        """Return the message with which the job of an attempt continues, as `message_of`."""
+        job = attempt.job
+        envelope = job.envelope if isinstance(job, QueuedJob) else None
+        return await self.message_of(
+            job,
+            submitted_at=attempt.time.submitted_at,
+            traceparent=envelope.traceparent if envelope else None,
+            generation=attempt.lease.generation,
+        )
 
     async def message_of(self, job: Job, *, submitted_at: datetime, traceparent: str | None, generation: int) -> bytes:
         """

@@ -135,9 +135,9 @@ class PendingResponse:
 
     async def _answered(self, response: Response) -> Completed:
         arguments = response, self.creation.adapted
-        side_process, customer = self.services.client, self.attempt.job.customer
+        client, customer = self.services.client, self.attempt.job.customer
         if response.is_large:
-            outcome = await side_process.side_process.call(customer, read_response, *arguments)
+            outcome = await client.side_process.call(customer, read_response, *arguments)
         else:
             outcome = read_response(*arguments)
         if isinstance(outcome.error, JobCancelled) and (self.ends is not None or self._is_late):

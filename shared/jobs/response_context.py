@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from shared.actions.operation import JsonOperation, not_final
+from shared.actions.operation import JsonOperation
 from shared.contract.decoding import UNREADABLE
 from shared.contract.respond import JOB_METADATA
 from shared.errors import JobError, ProviderUnavailable, RequestRejected, RetryLater, StorageUnavailable, UpstreamError
@@ -104,25 +104,7 @@ class ResponseOperation(JsonOperation):
 class ResponseContext(ActionContext):
     """See above."""
 
-    def operation(
-        self,
-        name: str,
-        body: dict[str, Any],
-        *,
-        droppable: frozenset[str] = frozenset(),
-        is_final: Callable[[RequestRejected], bool] = not_final,
-    ) -> JsonOperation:
-        """See Context."""
-        return ResponseOperation(
-            name,
-            body,
-            connection=self.connection,
-            model=self.model,
-            capabilities=self.services.capabilities,
-            droppable=droppable,
-            is_final=is_final,
-            strict=self.strict,
-        )
+    operation_type = ResponseOperation
 
     async def create(self, make: Callable[[], Awaitable[JsonOperation]]) -> tuple[Response, Sequence[str]]:
         """See `actions.respond.ResponseCreator`."""

@@ -10,7 +10,6 @@ from shared.clock import now
 from shared.errors import RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import BatchWait, JobServices
-from shared.jobs.envelope import QueuedJob
 from shared.jobs.response_steps import Creation
 from shared.storage.base import MAX_HIDDEN_S
 
@@ -62,13 +61,8 @@ def _delay_s(attempt: Attempt, creation: Creation, window_s: float) -> float:
 
 async def _wait(services: JobServices, attempt: Attempt, reason: RetryLater) -> None:
     """End the attempt, and send the message that continues its job. Raises LeaseLost, StorageUnavailable."""
-    job, submitted_at = attempt.job, attempt.time.submitted_at
-    envelope = job.envelope if isinstance(job, QueuedJob) else None
-    traceparent = envelope.traceparent if envelope else None
-    message = await services.outputs.message_of(
-        job, submitted_at=submitted_at, traceparent=traceparent, generation=attempt.lease.generation
-    )
+    message = await services.outputs.next_message(attempt)
     if attempt.budgets is not None:
         attempt.budgets.keeps = True
     await attempt.release(reason)
-    await services.schedule.send(job.customer, job.id, message, delay_s=reason.delay_s)
+    await services.schedule.send(attempt.job.customer, attempt.job.id, message, delay_s=reason.delay_s)

@@ -105,7 +105,7 @@ TRAITS: Mapping[str, Trait] = {
     "list price down": _without_direct_calls,
 }
 _SLOW = ("batches of ten hours", "batches without end")
-MENDED = frozenset({"unreadable", "output unreadable"})
+UNREADABLE_FOR_A_WHILE = frozenset({"unreadable", "output unreadable"})
 """What an account has only for some hours."""
 
 
@@ -257,7 +257,7 @@ class CheapestRuns:
         for trait in traits:
             TRAITS[trait](self.app.accounts[customer])
         self.traits[customer] = traits
-        if MENDED & set(traits):
+        if UNREADABLE_FOR_A_WHILE & set(traits):
             self._mend_at[customer] = self.app.clock() + self.chance.uniform(1, 20) * HOUR
         return customer
 

@@ -234,7 +234,7 @@ async def test_a_limit_names_its_wait_in_anthropics_headers(worker: Worker):
 
 
 async def test_every_other_action_is_refused(worker: Worker):
-    """An action that is added is none of Claude's unless somebody says so."""
+    """An action that is added is refused on Claude unless somebody allows it."""
     customer = claude(worker)
     connection = await worker.services.connections.resolve(customer.name, "default")
     refused = []

@@ -94,7 +94,7 @@ def test_any_header_can_be_read(data: bytes, size: int):
 
 
 def test_it_is_cut_within_the_last_silence():
-    """Of several silences of the same depth it is the last; a short pause is none."""
+    """Of several silences of the same depth it is the last; a short pause doesn't count as one."""
     frames = spoken([(1, True), (0.6, False), (1, True), (0.8, False), (2, True), (0.1, False), (1, True)])
     layout = Wav(1, 8000, 2, 0, len(frames))
 

@@ -170,7 +170,7 @@ async def test_a_call_at_once_whose_worker_dies_is_on_record(client, monkeypatch
 
 
 async def test_a_cancelled_job_cancels_its_response(app: EventfulApp) -> None:
-    """The provider is told, and what may have been paid is on record."""
+    """It is cancelled at the provider, too, and what may have been paid is on record."""
     customer = app.customer()
     takes(app.accounts[customer], 3000)
     job = await send_response(app, customer)
