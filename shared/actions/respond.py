@@ -98,11 +98,12 @@ async def _with_files(request: Respond, ctx: Context) -> str | list[Any]:
     """Return the input, each blob that it names as a data URL."""
     left, urls = MAX_FILE_BYTES, dict[int, dict[str, Any]]()
     for each in request.blob_parts():
-        blob = await ctx.read_blob(each.blob, at=each.at)
+        name, at = each.named.blob, each.named.at
+        blob = await ctx.read_blob(name, at=at)
         left -= len(blob.data)
         if left < 0:
             raise InvalidJob(f"The blobs that `input.input` names have more than {MAX_FILE_BYTES >> 20} MiB together.")
-        urls[id(each.part)] = inlined(each.part, each.blob.name, blob.data, at=each.at)
+        urls[id(each.part)] = inlined(each.part, name.name, blob.data, at=at)
     if not urls or isinstance(request.input, str):
         return request.input
     return [

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Raw, Struct
 
 from shared.contract.decoding import decode
-from shared.contract.names import BlobName, parse_blob_name
+from shared.contract.names import NamedBlob, named_blob
 from shared.contract.parameters import merged_parameters
 from shared.errors import InvalidJob
 
@@ -49,9 +50,7 @@ class BlobPart(Struct, frozen=True):
     """A content part that is to get its data from a blob."""
 
     part: dict[str, Any]
-    blob: BlobName
-    at: str
-    """Its place in the job."""
+    named: NamedBlob
 
 
 class Respond(Struct, frozen=True):
@@ -61,6 +60,8 @@ class Respond(Struct, frozen=True):
     instructions: str | None
     previous_response_id: str | None
     parameters: dict[str, Any]
+    blobs: tuple[NamedBlob, ...] = ()
+    """Those that its content parts name."""
 
     @property
     def in_background(self) -> bool:
@@ -78,7 +79,7 @@ class Respond(Struct, frozen=True):
         """Yield the content parts that name a blob. Raises InvalidJob."""
         for part, at in self._parts():
             if part["type"] in _FILES and "blob" in part:
-                yield BlobPart(part, parse_blob_name(part["blob"], at=f"{at}.blob"), f"{at}.blob")
+                yield BlobPart(part, named_blob(part["blob"], at=f"{at}.blob"))
 
     def _parts(self) -> Iterator[tuple[dict[str, Any], str]]:
         for index, item in enumerate(self.input if isinstance(self.input, list) else ()):
@@ -96,9 +97,10 @@ def decode_respond(data: Raw | bytes) -> Respond:
     if isinstance(members.input, str) and not members.input.strip():
         raise InvalidJob("`input.input` must be text that is not blank, or a list of items.")
     respond = Respond(members.input, members.instructions, members.previous_response_id, members.parameters)
-    if len(list(respond.blob_parts())) > MAX_BLOBS:
+    blobs = tuple(each.named for each in respond.blob_parts())
+    if len(blobs) > MAX_BLOBS:
         raise InvalidJob(f"`input.input` names more than {MAX_BLOBS} blobs.")
-    return respond
+    return msgspec.structs.replace(respond, blobs=blobs)
 
 
 def _check_parameters(parameters: dict[str, Any]) -> None:

@@ -126,6 +126,11 @@ async def test_what_the_queue_refuses_is_refused_at_once(customer: Customer, mem
         ("summarize", {"blobs": ["{}"]}, "input.blobs[0]"),
         ("transcribe", {"blob": "{}"}, "input.blob"),
         ("edit_image", {"prompt": "x", "images": ["{}"]}, "input.images[0]"),
+        (
+            "respond",
+            {"input": [{"role": "user", "content": [{"type": "input_file", "blob": "{}"}]}]},
+            "input.input[0].content[0].blob",
+        ),
     ],
 )
 async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(

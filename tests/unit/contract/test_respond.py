@@ -68,11 +68,11 @@ def test_parts_with_blobs_are_found() -> None:
         },
         {"role": "user", "content": "plain"},
     ]
-    parts = list(decode_respond(json.dumps({"input": items}).encode()).blob_parts())
+    named = decode_respond(json.dumps({"input": items}).encode()).blobs
     assert [
         (BlobName("inputs", "c/a.pdf"), "input.input[1].content[1].blob"),
         (BlobName("inputs", "c/b.png"), "input.input[1].content[2].blob"),
-    ] == [(each.blob, each.at) for each in parts]
+    ] == [(each.blob, each.at) for each in named]
 
 
 @pytest.mark.parametrize(
