@@ -92,6 +92,8 @@ def _read(line: bytes, endpoint: str) -> tuple[str, Mapping[str, Any]]:
         case {"custom_id": str(custom_id), "method": "POST", "url": str(url), "body": dict(body)} if custom_id:
             if operation_of(url) != operation_of(endpoint):
                 raise ApiError(400, "url_mismatch", f"The URL of the line is not the batch's: {endpoint}.", "url")
+            if {"background", "background_options", "stream"} & body.keys():
+                raise ApiError(400, "invalid_request", "A line is neither streamed nor made in the background.", "body")
             return custom_id, body
         case dict():
             raise ApiError(400, "invalid_request", "The line needs custom_id, method, url and body.")

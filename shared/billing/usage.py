@@ -92,8 +92,8 @@ def call_of_values(
     Anthropic's stream reports the input at its start and the output at its end. Usage is also in the `response` of an
     event of the Responses API, in the `message` of Anthropic's, in `x_groq`, and in a choice (Kimi's stream). What a
     stored response or batch reports before it has finished is not its usage. Without values, the response could not be
-    read: the call may have been paid for. `processing` and `metered_as` are those of the response; a stored response or
-    batch among the values has its own.
+    read: the call may have been paid for. `processing` and `metered_as` are those of the response; if that has no
+    `metered_as`, a stored response or batch among the values has its own.
     """
     values = list(values)
     if not values:
@@ -121,8 +121,12 @@ def call_of_values(
         service_tier=tier[:_MAX_TIER_LENGTH] if tier else None,
         processing="batch" if kind == "batch" else processing,
         provider_usage=_limited(usage),
-        metered_as=f"{kind}-{hashlib.sha256(stored.encode()).hexdigest()[:40]}" if stored and reported else metered_as,
+        metered_as=metered_as or (_identity(kind, stored) if stored and reported else ""),
     )
+
+
+def _identity(kind: str, stored: str) -> str:
+    return f"{kind}-{hashlib.sha256(stored.encode()).hexdigest()[:40]}"
 
 
 def as_fetched(call: Call) -> Call:

@@ -82,8 +82,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     processing: Processing = "standard"
     """
     How the calls are bought. `batch`: in the provider's batches, for about half the price and within a day; for chat,
-    multi_chat, summarize and embed. `flex`: at OpenAI's flex tier, for half the price when it has room; for chat,
-    multi_chat and summarize. `cheapest`: whichever of them can be done before the deadline. `background` is not
+    multi_chat, summarize, embed and respond. `flex`: at OpenAI's flex tier, for half the price when it has room; for
+    chat, multi_chat and summarize. `cheapest`: whichever of them can be done before the deadline. `background` is not
     available yet.
     """
     run_at: Annotated[datetime, Meta(tz=True)] | None = None

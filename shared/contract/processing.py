@@ -23,7 +23,7 @@ DEFAULT_DEADLINES_S: dict[Processing, float] = {
 """A day; an hour more for what may take a provider a day."""
 
 _FLEX_ACTIONS = ("chat", "multi_chat", "summarize")
-_BATCH_ACTIONS = (*_FLEX_ACTIONS, "embed")
+_BATCH_ACTIONS = (*_FLEX_ACTIONS, "embed", "respond")
 
 
 def check_processing(action: str, processing: Processing, deadline_s: float) -> None:

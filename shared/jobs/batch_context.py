@@ -37,7 +37,7 @@ from shared.jobs.steps import Steps
 from shared.upstream.messages import Operation, Response
 from shared.upstream.retry import RetryState
 
-BATCHED = frozenset({"chat/completions", "completions", "embeddings", "messages"})
+BATCHED = frozenset({"chat/completions", "completions", "embeddings", "messages", "responses"})
 """The operations that providers run in batches, whether or not the app has them run there (see `eligibility`)."""
 MIN_LEFT_S = 1800.0
 """Before its deadline, a job asks for no further lines: a batch would hardly end in time."""
@@ -85,13 +85,18 @@ class BatchContext(ActionContext):
     async def call(self, operation: Operation) -> Response:
         """Return the answer of the call's line. Raises BatchWait if there is none yet; else as Context."""
         operation = _batched(operation)
+        response = await self.answer(operation)
+        return await buy_now(self, operation) if response is None else response
+
+    async def answer(self, operation: JsonOperation) -> Response | None:
+        """As `call`; None if no batch would be in time, and the job is to be done all the same."""
         retries = RetryState(self.attempt.job.options)
         while True:
             key = self._next_key()
             line = self.lines.get(key)
             if line is None:
                 if self._is_cheapest and not self._batch_is_in_time(operation):
-                    return await buy_now(self, operation)
+                    return None
                 self._want(key, operation)
             if line is None or line.answer is None:
                 raise BatchWait("The job waits for a batch of its provider.", self._wait_for_batch)

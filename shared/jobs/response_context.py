@@ -27,7 +27,8 @@ from shared.jobs.response_wait import wait_for
 from shared.upstream.capabilities import Adaptation
 from shared.upstream.messages import Response
 
-_BACKGROUND = "background"
+BACKGROUND = "background"
+"""The member of a request that says that the provider may make the response later."""
 _ANSWERS = frozenset({"completed", "incomplete"})
 """The statuses with which a response may come at once; what has failed is read by the next attempt."""
 _REFUSED = frozenset({400, 422})
@@ -68,7 +69,7 @@ class ResponseOperation(JsonOperation):
     @property
     def in_background(self) -> bool:
         """Whether the provider makes it in the background."""
-        return self.body.get(_BACKGROUND) is True
+        return self.body.get(BACKGROUND) is True
 
     @property
     def is_billed(self) -> bool:
@@ -89,12 +90,12 @@ class ResponseOperation(JsonOperation):
         """Return whether the model makes nothing in the background, and the job may be adapted to that."""
         if self._strict or not self.in_background or not isinstance(error, RequestRejected):
             return False
-        names_it = error.facts.detail.get("param") == _BACKGROUND or _UNSUPPORTED.search(str(error)) is not None
+        names_it = error.facts.detail.get("param") == BACKGROUND or _UNSUPPORTED.search(str(error)) is not None
         return error.facts.status in _REFUSED and names_it
 
     def leave_background(self) -> None:
         """Ask for an answer at once, now and in later operations of this model."""
-        adaptation = Adaptation(_BACKGROUND)
+        adaptation = Adaptation(BACKGROUND)
         self._capabilities.learn(adaptation, *self._key)
         self._change(adaptation)
         self.set_members()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from shared.actions.base import Completed, Deferred, Outcome
 from shared.billing.usage import UNANSWERED, Call
 from shared.connections.connection import Connection
+from shared.contract.processing import PATIENT
 from shared.contract.result import Result
 from shared.errors import StorageUnavailable
 from shared.jobs.attempt import Attempt
@@ -52,6 +53,10 @@ class ResponseExecutor(Executor):
         self, attempt: Attempt, steps: Steps, work: DecodedJob, connection: Connection | None
     ) -> ActionContext:
         context = await super()._open_context(attempt, steps, work, connection)
+        if attempt.job.options.processing in PATIENT:
+            from shared.jobs.patient_response import patient_context  # noqa: PLC0415  # few jobs can wait
+
+            return patient_context(context)
         return ResponseContext(self.services, attempt, steps, context.connection, context.output_limit)
 
     async def _close(self, attempt: Attempt, steps: Steps, outcome: Completed) -> bytes:

@@ -44,11 +44,16 @@ async def _summarize(app: CrashingApp, customer: str) -> list[str]:
     return [await app.send(customer, "summarize", input={"text": text[:45_000]})]
 
 
+async def _respond(app: CrashingApp, customer: str) -> list[str]:
+    return [await app.send(customer, "respond", job_id=f"job-{n}", input={"input": f"Say {n}."}) for n in range(2)]
+
+
 JOBS: Mapping[str, Callable[[CrashingApp, str], Awaitable[list[str]]]] = {
     "chat": _chat,
     "chat with a budget": _chat_with_budget,
     "multi_chat": _multi_chat,
     "summarize": _summarize,
+    "respond": _respond,
 }
 
 
@@ -161,7 +166,7 @@ async def test_a_worker_may_die_at_any_operation(live: Live) -> None:
     operations = (await live("chat", Process())).operations
     assert len(operations) > 30
     for number in range(1, len(operations) + 1, 3):
-        await live("chat", Process(number, after=number % 2 == 0))
+        await live(["chat", "respond"][number // 3 % 2], Process(number, after=number % 2 == 0))
 
 
 @pytest.mark.parametrize(

@@ -116,14 +116,14 @@ def test_stored_responses_and_batches_have_an_identity():
     [
         ({"usage": {"prompt_tokens": 5}, "service_tier": "default"}, "line-1"),
         ({}, "line-1"),
-        ({"object": "response", "id": "r", "usage": {"input_tokens": 5}}, "response-"),
-        ({"object": "batch", "id": "b", "usage": {"input_tokens": 5}}, "batch-"),
+        ({"object": "response", "id": "r", "usage": {"input_tokens": 5}}, "line-1"),
+        ({"object": "batch", "id": "b", "usage": {"input_tokens": 5}}, "line-1"),
         ({"object": "batch", "id": "b"}, "line-1"),
     ],
     ids=["answer", "unreadable", "stored response", "batch", "unfinished batch"],
 )
 def test_an_answer_out_of_a_batch_is_metered_as_such(body: dict[str, Any], metered_as: str):
-    """Whatever it says itself; what is stored under an id of its own is metered as that."""
+    """Whatever it says itself, even if it is stored under an id of its own: its batch knows it as its line."""
     call = call_of_answer(body, None, "batch", "line-1")
 
     assert ("batch", metered_as) == (call.processing, call.metered_as[:-40] or call.metered_as)

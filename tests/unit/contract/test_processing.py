@@ -17,9 +17,9 @@ from tests.support.job_bodies import body, decoded, refusal
 CHATS: tuple[Action, ...] = ("chat", "multi_chat", "summarize")
 ACTIONS_OF: dict[Processing, tuple[Action, ...]] = {
     "standard": ACTIONS,
-    "batch": (*CHATS, "embed"),
+    "batch": (*CHATS, "embed", "respond"),
     "flex": CHATS,
-    "cheapest": (*CHATS, "embed"),
+    "cheapest": (*CHATS, "embed", "respond"),
 }
 CASES = [(processing, action) for processing in ACTIONS_OF for action in ACTIONS]
 

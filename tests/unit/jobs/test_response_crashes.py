@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,6 +23,21 @@ from tests.support.worker_crashes import Process
 
 AFTERWARDS_S = 600.0
 """In which whatever is still under way would go wrong."""
+
+
+class Kind(NamedTuple):
+    """How a job is bought, and what its provider does meanwhile."""
+
+    options: Mapping[str, Any] = {}
+    prepare: Callable[[Account], None] = lambda _: None
+
+
+def _slow_batches(account: Account) -> None:
+    account.durations.in_progress_s = 80_000
+
+
+STANDARD = Kind()
+KINDS: Mapping[str, Kind] = {"list price after a batch": Kind({"processing": "cheapest"}, _slow_batches)}
 
 
 class Fault(NamedTuple):
@@ -98,13 +113,14 @@ def is_in_doubt(app: EventfulApp, customer: str) -> bool:
 def live(client, monkeypatch) -> Live:
     """Runs a job from the queue to its result, and checks what came of it. `hears`: the provider sends events."""
 
-    async def run(process: Process, fault: Fault = NO_FAULT, *, hears: bool = False) -> Process:
+    async def run(process: Process, fault: Fault = NO_FAULT, *, hears: bool = False, kind: Kind = STANDARD) -> Process:
         async with eventful_app(client, monkeypatch, process) as app:
             if hears:
                 app.listen()
             customer = app.customer()
             fault.add(app.accounts[customer])
-            options = {"timeout_s": 0.3, "retry_delay_ms": 1, "deadline_s": 7200}
+            kind.prepare(app.accounts[customer])
+            options = {"timeout_s": 0.3, "retry_delay_ms": 1, "deadline_s": 7200, **kind.options}
             job = await send_response(app, customer, options=options)
             app.in_doubt = lambda: is_in_doubt(app, customer)
             await app.deliver()
@@ -128,6 +144,27 @@ async def test_a_worker_may_die_at_any_operation(live: Live, *, hears: bool) -> 
     for number in range(1, len(operations) + 1):
         for after in (False, True):
             await live(Process(number, after=after), hears=hears)
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_worker_may_die_at_any_operation_of_a_patient_job(live: Live, name: str) -> None:
+    """See above; at a fifth of the operations, of which half are made."""
+    operations = (await live(Process(), kind=KINDS[name])).operations
+    for number in range(1, len(operations) + 1, 5):
+        await live(Process(number, after=number % 2 == 0), kind=KINDS[name])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("hears", [False, True])
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_worker_may_die_at_any_operation_of_a_patient_job_made_or_not(
+    live: Live, name: str, *, hears: bool
+) -> None:
+    """See above."""
+    operations = (await live(Process(), hears=hears, kind=KINDS[name])).operations
+    for number in range(1, len(operations) + 1):
+        for after in (False, True):
+            await live(Process(number, after=after), hears=hears, kind=KINDS[name])
 
 
 @pytest.mark.parametrize("name", FAULTS)
