@@ -21,7 +21,7 @@ from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.job import Job
 from shared.contract.usage import Usage
-from shared.errors import LeaseLost, RetryLater, StorageUnavailable, UpstreamRetryLater
+from shared.errors import LeaseLost, RetryLater, StorageUnavailable
 from shared.event_names import LEASE_NOT_RENEWED, NAMESPACE
 from shared.jobs.attempt_usage import AttemptUsage
 from shared.jobs.crash_log import log_crash, log_text
@@ -114,11 +114,11 @@ class Attempt:
                 await self._write_some()
         self.usage.billed += step.usage
 
-    async def reserve(self) -> None:
-        """Write what its ledger reserves of the customer's budgets. Raises as `save_step`, and what that raises."""
+    async def renew(self, *, skipped: str = "") -> None:
+        """Write what its ledger reserves, and `skipped` (see Lease). Raises as `save_step`, and what that raises."""
         async with self._writing:
             await self._repeat_unconfirmed()
-            await self._write(self.ledger.renew)
+            await self._write(partial(self.ledger.renew, skipped=skipped))
 
     async def release(self, because: RetryLater) -> None:
         """Give the job up, to be run again: it has failed if Storage kept none of its calls. Raises as `save_step`."""
@@ -128,7 +128,7 @@ class Attempt:
                 partial(
                     self.ledger.release,
                     because=because,
-                    retries=because.retries if isinstance(because, UpstreamRetryLater) else self.lease.retries,
+                    retries=getattr(because, "retries", self.lease.retries),
                     failed=isinstance(because, StorageUnavailable) and self.usage.has_lost,
                     unrecoverable_usage=self.usage.unrecoverable,
                     skipped=self.usage.skipped,

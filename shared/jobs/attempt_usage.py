@@ -28,6 +28,7 @@ from shared.contract.processing import LINES_ONLY
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import NO_USAGE, Usage
 from shared.errors import UpstreamFacts
+from shared.jobs.fallback import unresolved
 from shared.jobs.lease import Lease
 from shared.jobs.lines import LineRecord, is_line, placeholder_ending
 from shared.storage.base import Row
@@ -187,10 +188,7 @@ class AttemptUsage:
 
     def _labels(self) -> RecordLabels:
         job = self.job
-        # If even the connection was never resolved, the job's own name for it is used.
-        label = self.label or ConnectionLabel(
-            name=job.first_connection, source="key_vault", provider="unknown", billed_to="customer"
-        )
+        label = self.label or unresolved(job, self.skipped)
         return RecordLabels(
             job.customer,
             job.id,

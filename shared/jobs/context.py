@@ -15,29 +15,19 @@ from shared.actions.operation import JsonOperation, not_final
 from shared.connections.connection import Connection
 from shared.contract.names import BlobName, NamedBlob
 from shared.contract.result import OutputBlob
-from shared.errors import (
-    AccountBlocked,
-    CredentialRejected,
-    LeaseLost,
-    ModelNotFound,
-    ProviderUnavailable,
-    QuotaExhausted,
-    RequestRejected,
-    RetryLater,
-    UpstreamError,
-    UpstreamRetryLater,
-)
+from shared.errors import LeaseLost, ProviderUnavailable, RequestRejected, RetryLater, UpstreamError, UpstreamRetryLater
 from shared.jobs.admission import ConnectionLimit
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.drain import Call, CallCutOff
+from shared.jobs.fallback import OF_CALL, OF_CONNECTION
 from shared.jobs.steps import Steps
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.upstream.capabilities import ModelCapabilities
 from shared.upstream.messages import Operation, Response, UpstreamRequest
 from shared.upstream.retry import RetryState
 
-_FATAL = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted, UpstreamRetryLater)
+_FATAL = (*OF_CONNECTION, UpstreamRetryLater)
 """What one call meets that all others of the attempt would meet as well."""
 _unsaved_responses: ContextVar[list[Response]] = ContextVar("_unsaved_responses")
 """The billed responses of the step that is being done: lost unless the step is stored."""
@@ -55,6 +45,8 @@ class ActionContext:
     output_limit: int | None = None
     stopped: Exception | None = None
     """Why no further call is made: see _FATAL; or why no further step could be stored."""
+    failed: UpstreamError | None = None
+    """What one call has met, for which another connection may be used: see OF_CALL."""
     _gate: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -229,6 +221,9 @@ class ActionContext:
             yield
         except errors as error:
             self.stopped = error
+            raise
+        except OF_CALL as error:
+            self.failed = error
             raise
 
     def _guarded(self, retries: RetryState) -> AbstractContextManager[None]:

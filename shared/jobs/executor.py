@@ -83,7 +83,7 @@ class Executor:
                     if context is not None and connection is None and is_key_rejected(outcome):
                         connection, outcome = await self._with_new_key(context, outcome)
                     if outcome is not None and not isinstance(job.connection, str):
-                        connection, outcome = None, skip(self.services, attempt, outcome, context)
+                        connection, outcome = None, await skip(self.services, attempt, outcome, context)
                 assert outcome is not None  # noqa: S101  # without work there is one
                 return await self._finish(attempt, steps, outcome)
         except LeaseLost:

@@ -1,8 +1,9 @@
 """
 What becomes of a job that names several connections: the next one is used if the one before can't serve it.
 
-A connection that was skipped stays so for the job. What it was asked for is recorded as its own: an attempt that has
-such records to write, or has reserved of budgets, ends, and the next one goes on with the next connection.
+A connection that was skipped stays so for the job: its row says so before the next one is called. What the skipped one
+was asked for is recorded as its own: an attempt that has such records to write, or has reserved of budgets, ends, and
+the next one goes on with the next connection.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import msgspec
 
 from shared.actions.base import Completed, Deferred, Outcome
 from shared.billing.reserved_amounts import read_reserved_for
-from shared.contract.result import SkippedConnection
+from shared.contract.job import Job
+from shared.contract.result import ConnectionLabel, SkippedConnection
 from shared.errors import (
     AccountBlocked,
     ConnectionFault,
@@ -24,6 +26,7 @@ from shared.errors import (
     QuotaExhausted,
     RateLimited,
     RetryLater,
+    StorageUnavailable,
     UpstreamError,
     UpstreamRetryLater,
 )
@@ -33,59 +36,86 @@ if TYPE_CHECKING:
     from shared.jobs.base import JobServices
     from shared.jobs.context import ActionContext
 
-_CAN_NOT_SERVE = (
-    *(ConnectionFault, CredentialRejected, AccountBlocked, ModelNotFound),
-    *(ProviderUnavailable, QuotaExhausted, RateLimited),
-)
+OF_CONNECTION = (CredentialRejected, AccountBlocked, ModelNotFound, QuotaExhausted)
+"""What one call meets that all others on its connection would meet as well."""
+OF_CALL = (ProviderUnavailable, RateLimited)
+"""What others need not meet, and which another connection may not have."""
 _NEXT_S = 1.0
+
+
+class NextConnection(RetryLater):
+    """The job goes on with another connection, which has all of its retries."""
+
+    retries = 0
 
 
 def current(attempt: Attempt) -> str:
     """Return the name of the connection that the job is to use now: that of its batch, if it has one."""
     lease = attempt.lease
     bought_for = read_reserved_for(lease.reserved_for) if lease.lines else None
-    return bought_for.connection.name if bought_for is not None else _left(attempt)[0]
+    return bought_for.connection.name if bought_for is not None else _left(attempt.job, attempt.usage.skipped)[0]
 
 
-def skip(services: JobServices, attempt: Attempt, outcome: Outcome, context: ActionContext | None) -> Outcome | None:
+def unresolved(job: Job, skipped: str) -> ConnectionLabel:
+    """Return what is said of a job's connection as long as it is not resolved. `skipped`: see Lease."""
+    name = _left(job, skipped)[0]
+    return ConnectionLabel(name=name, source="key_vault", provider="unknown", billed_to="customer")
+
+
+def read_skipped(skipped: str) -> list[SkippedConnection]:
+    """Return the connections that could not serve a job. `skipped`: see Lease."""
+    return msgspec.json.decode(skipped, type=list[SkippedConnection]) if skipped else []
+
+
+async def skip(
+    services: JobServices, attempt: Attempt, outcome: Outcome, context: ActionContext | None
+) -> Outcome | None:
     """
     Return None if the attempt goes on with the next connection; else its outcome, which may be to let another do.
 
-    `context`: that in which the action ran, if it did.
+    `context`: that in which the action ran, if it did. Raises LeaseLost.
     """
-    left, error = _left(attempt), _reason(services, attempt, outcome, context.stopped if context else None)
-    if error is None or len(left) == 1 or attempt.lease.lines:
-        return outcome
-    skipped = [*_skipped(attempt), SkippedConnection(left[0], error.code)]
     usage = attempt.usage
-    usage.skipped = msgspec.json.encode(skipped).decode()
-    if attempt.budgets is None and not len(usage) and not attempt.lease.retries:
-        attempt.connection = usage.label = usage.model = usage.deployment_scope = None
-        return None
-    reason = RetryLater(str(error), _NEXT_S)
+    left, error = _left(attempt.job, usage.skipped), _reason(services, attempt, outcome, context)
+    if error is None or len(left) == 1 or attempt.lease.lines or not attempt.time.allows(_NEXT_S):
+        return outcome
+    usage.label = usage.label or unresolved(attempt.job, usage.skipped)
+    usage.skipped = msgspec.json.encode([*read_skipped(usage.skipped), SkippedConnection(left[0], error.code)]).decode()
+    reason: RetryLater = NextConnection(str(error), _NEXT_S)
     if isinstance(error, UpstreamError):
         reason = UpstreamRetryLater(error, _NEXT_S, retries=0)
+    if attempt.budgets is None and not len(usage) and not attempt.lease.retries:
+        try:
+            await attempt.renew(skipped=usage.skipped)  # if this worker dies, its calls are the next one's
+        except StorageUnavailable as exc:
+            reason = exc
+        else:
+            attempt.connection = usage.label = usage.model = usage.deployment_scope = None
+            return None
     return Deferred(reason, outcome.fallback if isinstance(outcome, Deferred) else outcome)
 
 
-def _reason(services: JobServices, attempt: Attempt, outcome: Outcome, stopped: Exception | None) -> JobError | None:
+def _reason(
+    services: JobServices, attempt: Attempt, outcome: Outcome, context: ActionContext | None
+) -> JobError | None:
     """Return why the connection can't serve the job, or the rest of it; None if it can, or no other one could."""
     if isinstance(outcome, Completed):
-        error = outcome.error or (stopped if outcome.status == "partial" else None)
-        return error if isinstance(error, _CAN_NOT_SERVE) and not outcome.calls else None
+        if isinstance(outcome.error, ConnectionFault):
+            return outcome.error
+        if context is None or outcome.status == "succeeded" or outcome.calls:
+            return None
+        # Not the outcome's own error: it may be one of several, or of a call that was answered, and bought.
+        return context.stopped if isinstance(context.stopped, OF_CONNECTION) else context.failed
     wait, connection = outcome.reason, attempt.connection
-    if not isinstance(wait, UpstreamRetryLater) or not isinstance(wait.reason, _CAN_NOT_SERVE) or connection is None:
+    if connection is None or not isinstance(wait, UpstreamRetryLater):
+        return None
+    if not isinstance(wait.reason, OF_CONNECTION + OF_CALL):
         return None
     breaker = services.breakers.of(connection.customer, connection.name, connection.version)
     return wait.reason if breaker.state == "open" or not attempt.time.allows(wait.delay_s) else None
 
 
-def _left(attempt: Attempt) -> list[str]:
-    """Return the connections that the job has left, the current one first."""
-    names = attempt.job.connection
-    skipped = {each.name for each in _skipped(attempt)}
-    return [name for name in ([names] if isinstance(names, str) else names) if name not in skipped]
-
-
-def _skipped(attempt: Attempt) -> list[SkippedConnection]:
-    return msgspec.json.decode(attempt.usage.skipped, type=list[SkippedConnection]) if attempt.usage.skipped else []
+def _left(job: Job, skipped: str) -> list[str]:
+    """Return the connections that a job has left, the current one first."""
+    names, gone = job.connection, {each.name for each in read_skipped(skipped)}
+    return [name for name in ([names] if isinstance(names, str) else names) if name not in gone]

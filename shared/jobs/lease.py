@@ -227,9 +227,9 @@ def waiting_values(lease: Lease, unrecoverable: Usage, *, skipped: str, stepless
     }
 
 
-def renewal(at: datetime, seconds: float) -> dict[str, Any]:
-    """Return the column that moves the lease's end to `seconds` from `at`."""
-    return {"lease_until": at + timedelta(seconds=seconds)}
+def renewal(at: datetime, seconds: float, skipped: str = "") -> dict[str, Any]:
+    """Return the column that moves the lease's end to `seconds` from `at`, and that of `skipped`, if any are."""
+    return {"lease_until": at + timedelta(seconds=seconds), **({"skipped": skipped} if skipped else {})}
 
 
 def own_row(lease: Lease, row: Row | None, new_state: str) -> Row:

@@ -124,9 +124,9 @@ class Ledger:
             check_fingerprint(row, fingerprint)
         return read_record(row)
 
-    async def renew(self, lease: Lease, *, operation_id: str = "") -> Lease:
-        """Move the lease's end."""
-        return await self._change(lease, renewal(now(), self.lease_s), (), operation_id)
+    async def renew(self, lease: Lease, *, skipped: str = "", operation_id: str = "") -> Lease:
+        """Move the lease's end. `skipped`: see Lease."""
+        return await self._change(lease, renewal(now(), self.lease_s, skipped), (), operation_id)
 
     async def save_steps(
         self, lease: Lease, steps: Sequence[StepRecord], usage: Sequence[Row] = (), *, operation_id: str = ""

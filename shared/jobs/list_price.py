@@ -35,7 +35,7 @@ async def buy_now(context: ActionContext, operation: JsonOperation) -> Response:
                 raise
             if isinstance(reason, RequestRejected):
                 context.capabilities.learn_replacement(FLEX, LIST_PRICE)
-            context.stopped = None  # that was about this tier alone
+            context.stopped = context.failed = None  # that was about this tier alone
         operation.set_members(service_tier=None)
     return await ActionContext.call(context, operation)
 

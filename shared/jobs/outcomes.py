@@ -10,7 +10,8 @@ import msgspec
 from shared.actions.base import Completed, Deferred, Outcome, failed
 from shared.clock import rfc3339
 from shared.contract.error_codec import error_body, error_from_body
-from shared.contract.result import ConnectionLabel, Result, SkippedConnection, Timings
+from shared.contract.job import Job
+from shared.contract.result import ConnectionLabel, Result, Timings
 from shared.errors import (
     CredentialRejected,
     DeadlinePassed,
@@ -23,6 +24,7 @@ from shared.errors import (
 )
 from shared.jobs.attempt import Attempt
 from shared.jobs.crash_log import CRASHED, drop_frames, log_crash
+from shared.jobs.fallback import read_skipped, unresolved
 from shared.jobs.lease import Lease
 
 
@@ -84,7 +86,7 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
         usage=usage.of_job(outcome.calls, outcome.status, at),
         timings=_timings(attempt),
         error=None if outcome.error is None else error_body(outcome.error),
-        connection=_with_skipped(usage.label, usage.skipped) if usage.skipped else usage.label,
+        connection=_with_skipped(job, usage.label, usage.skipped) if usage.skipped else usage.label,
         attempts=lease.attempt,
         submitted_at=rfc3339(lease.submitted_at),
         started_at=rfc3339(lease.started_at),
@@ -92,10 +94,8 @@ def result_of(attempt: Attempt, outcome: Completed, at: datetime) -> Result:
     )
 
 
-def _with_skipped(label: ConnectionLabel | None, skipped: str) -> ConnectionLabel | None:
-    if label is None:
-        return None
-    return msgspec.structs.replace(label, skipped=msgspec.json.decode(skipped, type=list[SkippedConnection]))
+def _with_skipped(job: Job, label: ConnectionLabel | None, skipped: str) -> ConnectionLabel:
+    return msgspec.structs.replace(label or unresolved(job, skipped), skipped=read_skipped(skipped))
 
 
 def _timings(attempt: Attempt) -> Timings:

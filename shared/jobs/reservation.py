@@ -92,12 +92,12 @@ async def reserve(
         if not own.requested:
             return
         try:
-            await attempt.reserve()
+            await attempt.renew()
         except BookingRefused as refused:
             if attempt.lease.lines:
                 # Its calls are bought, and a budget that was made since can't refuse them: it only counts them.
                 own.request([replace(booking, amount=ZERO) for booking in own.requested], at)
-                await attempt.reserve()
+                await attempt.renew()
                 return
             own.requested = []
             lower = None if refused.is_reserved else job.lower_limit(refused.booking.budget, refused.left, limit)

@@ -233,7 +233,7 @@ class _Worker:
         try:
             if bookings and not own.held:
                 own.request(bookings, jobs.now())
-                await attempt.reserve()
+                await attempt.renew()
         except BookingRefused as refused:
             own.requested = []
             if refused.is_reserved:

@@ -26,10 +26,10 @@ class ObservedLedger(Ledger):
         super().__init__(*args, **options)
         self.lost = asyncio.Event()
 
-    async def renew(self, lease: Lease, *, operation_id: str = "") -> Lease:
+    async def renew(self, lease: Lease, *, skipped: str = "", operation_id: str = "") -> Lease:
         """See Ledger."""
         try:
-            return await super().renew(lease, operation_id=operation_id)
+            return await super().renew(lease, skipped=skipped, operation_id=operation_id)
         except LeaseLost:
             self.lost.set()
             raise

@@ -12,31 +12,10 @@ from shared.contract.budget import Budget
 from shared.contract.job import decode_job
 from shared.errors import InvalidJob
 from shared.upstream.circuit_breaker import FAILURES
-from tests.support.customers import Customer
-from tests.support.endpoint import Account, Answer, completion, error, reset
+from tests.support.endpoint import Answer, completion, error, reset
 from tests.support.patient_budgets import total, used
+from tests.support.several_connections import BOTH, NO_MODEL, NO_QUOTA, connect_second, served
 from tests.support.workers import Worker
-
-BOTH = ["default", "second"]
-NO_QUOTA = error(429, code="insufficient_quota")
-NO_MODEL = error(404, code="DeploymentNotFound")
-
-
-def connect_second(worker: Worker, customer: Customer) -> Account:
-    """Store another connection of the customer, to an account of its own; return that."""
-    other = Customer(customer.name, worker.endpoint.account())
-    worker.connect(other, "second")
-    return other.account
-
-
-def served(result: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
-    """Return the job's status, the connection that served it, and which were skipped and why."""
-    connection = result["connection"]
-    return (
-        result["status"],
-        connection["name"],
-        [(each["name"], each["code"]) for each in connection.get("skipped", [])],
-    )
 
 
 @pytest.mark.parametrize(
