@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,9 @@ from aiohttp import web
 from local.stack.azurite import Azurite
 from local.stack.processes import Process, running
 from local.vault.server import Vault
+from shared.contract.job import ACTIONS
 from tests.support.endpoint import Endpoint
 from tests.support.faults import (
-    CLAUDE,
     JOBS,
     BreakConnection,
     FaultProxy,
@@ -41,7 +41,6 @@ from tests.support.harness import Customer
 from tests.support.input_blobs import with_blobs
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("chat", "chat with blob", "multi_chat of 3", "image", "edit_image", "transcribe", "speak", CLAUDE)
 PUBLISHED, STORED = "queue put results", "table transaction merge j"
 
 
@@ -56,7 +55,7 @@ class CrashPoint:
     worker_died: asyncio.Event = field(default_factory=asyncio.Event)
     name: str = ""
     """The request's; empty until the job has come that far."""
-    succeeded: list[str] = field(default_factory=list)
+    succeeded: list[ProxiedRequest] = field(default_factory=list)
     """The requests that had succeeded when the worker died."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """The customer's rows then."""
@@ -87,11 +86,11 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
         yield opened
 
 
-LONG = {*KINDS} - {"chat with blob"}  # which makes all requests of a chat, too
+LONG = {*JOBS} - {"chat with blob"}  # which makes all requests of a chat, too
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind in LONG else kind for kind in KINDS]
+    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind in LONG else kind for kind in JOBS]
 )
 async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
     """
@@ -99,7 +98,7 @@ async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
     over: each job ends with one result, each call is recorded, and only calls that were answered and not stored are
     made again.
     """
-    requests = await _requests_of(faulty, kind)
+    requests, calls = await _requests_of(faulty, kind)
     points = [
         CrashPoint(faulty.proxy, _customer(faulty, kind), number, after)
         for number in range(1, len(requests) + 1)
@@ -120,8 +119,13 @@ async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
     async with _host(faulty) as (_, lines):
         await _wait_for(faulty, lambda: all(_is_published(faulty, point, since=before) for point in points), lines)
 
-    problems = {str(point): await _problems(faulty, point, requests) for point in points}
+    problems = {str(point): await _problems(faulty, point, calls) for point in points}
     assert {} == {where: wrong for where, wrong in problems.items() if wrong}
+
+
+def test_every_action_has_a_row():
+    """In the table of jobs whose requests fail and whose workers die."""
+    assert set(ACTIONS) == {members.get("action", "chat") for members in JOBS.values()}
 
 
 async def _expire(faulty: FaultyHarness, point: CrashPoint) -> None:
@@ -129,12 +133,12 @@ async def _expire(faulty: FaultyHarness, point: CrashPoint) -> None:
     point.worker_died.set()
     name = point.customer.name
     await faulty.proxy.wait_for(lambda: all(request.ended for request in faulty.proxy.of(name)))
-    point.succeeded = [request.name for request in faulty.proxy.of(name) if request.succeeded]
+    point.succeeded = [request for request in faulty.proxy.of(name) if request.succeeded]
     point.rows = await point.customer.rows()
     await faulty.expire_leases(point.customer)
 
 
-async def _problems(faulty: FaultyHarness, point: CrashPoint, expected_requests: Sequence[str]) -> list[str]:
+async def _problems(faulty: FaultyHarness, point: CrashPoint, calls: int) -> list[str]:
     """Return what is wrong with a job whose first worker died at this point."""
     seen, rows = faulty.proxy.of(point.customer.name), await point.customer.rows()
     results = {request.body for request in seen if request.name == PUBLISHED and request.succeeded}
@@ -143,15 +147,12 @@ async def _problems(faulty: FaultyHarness, point: CrashPoint, expected_requests:
     result = json.loads(results.pop())
     (job,) = _rows(rows, "j_")
     usage = [(row["outcome"], row["calls"]) for row in _rows(rows, "u_")]
-    calls = sum(map(_is_call, expected_requests))
-    again = sum(map(_is_call, point.succeeded)) - len(_rows(point.rows, "u_"))
-    # Nobody knows which calls a dead worker had made: one record says that there may have been one.
-    died_running = [row["state"] for row in _rows(point.rows, "j_")] == ["running"]
-    may_have_called = died_running and not any(row["RowKey"].endswith("~outcome") for row in point.rows)
+    again = sum(each.is_call for each in point.succeeded) - _stored_calls(point, result["action"])
+    may_have_called = _may_have_called(point, result["action"])
     checks = {
         "status": (result["status"], "succeeded"),
         "state": (job["state"], "done"),
-        "calls answered": (sum(request.succeeded for request in seen if request.service == "ai"), calls + again),
+        "calls answered": (sum(request.succeeded for request in seen if request.is_call), calls + again),
         # While one response is being stored, others may come: of a job of many calls the records say how many.
         "calls made again": (again, _is_unstored(point) if calls == 1 else again),
         "usage": (sorted(usage), [("answered", 1)] * calls + [("unanswered", 0)] * may_have_called),
@@ -163,13 +164,24 @@ async def _problems(faulty: FaultyHarness, point: CrashPoint, expected_requests:
 def _is_unstored(point: CrashPoint) -> bool:
     """Whether the call of a job of one call was answered and not stored at the crash: the one case of a second call."""
     unstored = False
-    for name in point.succeeded:
-        unstored = name != STORED and (unstored or _is_call(name))
+    for request in point.succeeded:
+        unstored = request.name != STORED and (unstored or request.is_call)
     return unstored
 
 
-def _is_call(name: str) -> bool:
-    return name.startswith("ai ")
+def _stored_calls(point: CrashPoint, action: str) -> int:
+    """Return how many calls the dead worker had stored: by their usage records, or by the id of their response."""
+    if action == "respond":
+        return sum(row["RowKey"].endswith("~id1") for row in point.rows)
+    return len(_rows(point.rows, "u_"))
+
+
+def _may_have_called(point: CrashPoint, action: str) -> bool:
+    """Return whether nobody knows which calls a dead worker had made: one record says that there may have been one."""
+    steps = {row["RowKey"].rpartition("~")[2] for row in point.rows}
+    if action == "respond":
+        return "begin1" in steps and "id1" not in steps
+    return [row["state"] for row in _rows(point.rows, "j_")] == ["running"] and "outcome" not in steps
 
 
 def _rows(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -182,11 +194,13 @@ def _is_published(faulty: FaultyHarness, point: CrashPoint, *, since: int = 0) -
     return any(request.name == PUBLISHED and request.answered for request in requests)
 
 
-async def _requests_of(faulty: FaultyHarness, kind: str) -> list[str]:
-    """Return the requests of an attempt without a crash, and the host's publishing."""
+async def _requests_of(faulty: FaultyHarness, kind: str) -> tuple[list[str], int]:
+    """Return the requests of an attempt without a crash, with the host's publishing, and how many calls they had."""
     customer = _customer(faulty, kind)
     await customer.run(**await with_blobs(customer, JOBS[kind]))
-    return [*(request.name for request in faulty.proxy.of(customer.name)), PUBLISHED]
+    requests = faulty.proxy.of(customer.name)
+    calls = sum(each.is_call and each.succeeded for each in requests)
+    return [*(each.name for each in requests), PUBLISHED], calls
 
 
 def _customer(faulty: FaultyHarness, kind: str) -> Customer:

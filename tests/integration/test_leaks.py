@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from shared.contract.job import ACTIONS
 from shared.services import build
 from shared.settings import read_settings
 from shared.storage.base import Queues
 from tests.support.endpoint import Answer, completion, error, reply, reset, truncated, usual
 from tests.support.harness import Customer, Harness, delivery
+from tests.support.input_blobs import with_blobs
 from tests.support.log_texts import log_texts
 
 KEY = "MARKED-0123456789abcdef-KEY"
@@ -31,6 +33,9 @@ JOBS = {
     "summarize": {"text": "A long text about lighthouses."},
     "embed": {"texts": ["lighthouse", "sea"]},
     "speak": {"text": "Hello?", "voice": "alloy"},
+    "edit_image": {"images": ["INPUTS/a.png"], "prompt": "A lighthouse"},
+    "transcribe": {"blob": "INPUTS/call.wav"},
+    "respond": {"input": "Hello?"},
     "chat-claude": {"prompt": "Hello?"},
     "raw": {"method": "POST", "path": "chat/completions", "json": {"messages": []}},
 }
@@ -51,10 +56,12 @@ def _success(key: str) -> list[Answer]:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = await usual(request.path)(request)
+        if response.content_type != "application/json":
+            return response
         body = json.loads(response.body) | {"id": key, "model": f"model-{key}", "system_fingerprint": key}
         for item in body.get("data", []):
             item["revised_prompt"] = f"Your key is {key}."
-        for block in body.get("content", []):
+        for block in [*body.get("content", []), *(part for item in body.get("output", []) for part in item["content"])]:
             block["text"] = f"Your key is {key}."
         for choice in body.get("choices", []):
             choice["message"]["content"] = f"Your key is {key}."
@@ -140,7 +147,11 @@ async def test_the_key_is_in_nothing_that_is_written(
         customer.account.will_answer(*answers(f"{KEY}-{action}"))
         output = {"blob": True, "callback": f"{harness.endpoint.url}/done"}
         job = customer.job(
-            job_id=action, action=action.partition("-")[0], input=JOBS[action], options=options, output=output
+            job_id=action,
+            action=action.partition("-")[0],
+            options=options,
+            output=output,
+            **await with_blobs(customer, {"input": JOBS[action]}),
         )
         deliveries.append(delivery(json.dumps(job).encode()))
 
@@ -161,6 +172,11 @@ async def test_the_key_is_in_nothing_that_is_written(
         "output": capfd.readouterr(),
     }
     assert [] == [where for where, texts in leaks.items() if KEY in "\n".join(texts)]
+
+
+def test_every_action_is_searched():
+    """And chats with Claude."""
+    assert {*ACTIONS, "chat-claude"} == set(JOBS)
 
 
 async def test_no_repr_has_a_key(harness: Harness):

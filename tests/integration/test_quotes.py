@@ -19,10 +19,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from shared.contract.job import ACTIONS
 from shared.telemetry.opentelemetry import OpenTelemetry
 from tests.support.endpoint import Answer, reply, usual
 from tests.support.fakes import MemoryQueues
 from tests.support.harness import Harness, delivery
+from tests.support.input_blobs import with_blobs
 from tests.support.log_texts import log_texts
 
 MARK = "A MARKED text, of a prompt."
@@ -33,6 +35,9 @@ JOBS: dict[str, dict[str, Any]] = {
     "summarize": {"text": f"{MARK} " * 20, "instructions": MARK},
     "embed": {"texts": [MARK]},
     "speak": {"text": MARK, "voice": "alloy"},
+    "edit_image": {"images": ["INPUTS/a.png"], "prompt": MARK},
+    "transcribe": {"blob": "INPUTS/call.wav", "prompt": MARK},
+    "respond": {"input": MARK, "instructions": MARK},
     "raw": {"method": "POST", "path": "chat/completions", "json": {"messages": [{"role": "user", "content": MARK}]}},
 }
 
@@ -40,11 +45,15 @@ JOBS: dict[str, dict[str, Any]] = {
 async def quoting(request: web.Request) -> web.StreamResponse:
     """A success that has the text in every member that a provider fills."""
     response = await usual(request.path)(request)
+    if response.content_type != "application/json":
+        return response
     body = json.loads(response.body) | dict.fromkeys(("id", "model", "system_fingerprint", "service_tier"), MARK)
     body["usage"] = {**body.get("usage", {}), MARK: MARK}
     for choice in body.get("choices", []):
         choice["message"]["content"] = MARK
         choice["finish_reason"] = MARK
+    for item in body.get("output", []):
+        item["content"][0]["text"] = MARK
     return await reply(body, headers={"x-request-id": MARK})(request)
 
 
@@ -84,7 +93,8 @@ async def test_no_text_of_a_job_is_reported(harness: Harness, caplog: pytest.Log
             customer = harness.customer()
             customer.account.will_answer(*[answer] * 6)
             options = {"max_retries": retries, "retry_delay_ms": 0}
-            job = customer.job(action=action, input=job_input, options=options, metadata={"a": MARK}, model=None)
+            members = await with_blobs(customer, {"input": job_input})
+            job = customer.job(action=action, options=options, metadata={"a": MARK}, model=None, **members)
             job |= {"model": f"{MARK} As a model."} if retries else {}
             message = delivery(json.dumps({name: value for name, value in job.items() if value}).encode())
             await worker.process(message)
@@ -96,6 +106,11 @@ async def test_no_text_of_a_job_is_reported(harness: Harness, caplog: pytest.Log
     assert "customer_ai_jobs" in reported
     texts = [*log_texts(caplog), *(span.to_json() for span in spans.get_finished_spans()), reported]
     assert [] == [text for text in texts if "MARKED" in text]
+
+
+def test_every_action_is_searched():
+    """Each has a job with marked texts."""
+    assert set(ACTIONS) == set(JOBS)
 
 
 async def test_an_exception_for_the_host_quotes_nothing(harness: Harness):

@@ -343,6 +343,8 @@ GOOD: list[dict[str, Any]] = [
     {"action": "edit_image", "input": {"images": ["inputs/c/a.png"] * 16, "prompt": "a", "n": 10, "mask": None}},
     {"action": "transcribe", "input": {"blob": "inputs/c/a.mp3", "response_format": "vtt", "parameters": {"x": [1]}}},
     {"action": "speak", "input": {"text": "a" * 4096, "voice": "alloy", "format": None}},
+    {"action": "respond", "input": {"input": "a", "instructions": None, "previous_response_id": None}},
+    {"action": "respond", "input": {"input": [{"role": "user", "content": "a"}], "parameters": {"background": False}}},
     {"action": "raw", "input": {"path": "models"}},
     {"action": "raw", "input": {"path": "a/b", "method": "PUT", "json": None, "query": {"a": [1, "b", True]}}},
     {
@@ -394,12 +396,24 @@ BAD: list[dict[str, Any]] = [
     {"action": "summarize", "input": {"text": "a", "style": "poem"}},
     *({"action": "embed", "input": {"texts": texts}} for texts in ([], [""], ["a"] * 2049)),
     {"action": "embed", "input": {"texts": ["a"], "format": "csv"}},
+    *({"action": "respond", "input": {"input": value}} for value in (None, 1, [], ["a"], {})),
+    *({"action": "respond", "input": {"input": "a", "previous_response_id": text}} for text in ("", "a" * 201, 1)),
+    *(
+        {"action": "respond", "input": {"input": "a", "parameters": {name: "x"}}}
+        for name in ("input", "instructions", "previous_response_id", "model", "background_options")
+    ),
     {"action": "raw", "input": {"path": "a", "method": "TRACE"}},
     {"action": "raw", "input": {"path": "a", "headers": {"a": 1}}},
     {"action": "raw", "input": {"path": "a", "query": {"a": {}}}},
     {"action": "raw", "input": {"path": "a", "form": {"a": 1}}},
     {"action": "raw", "input": {"path": "a", "files": {"a": {}}}},
 ]
+
+
+def test_every_action_has_good_and_bad_jobs():
+    """Among those that the schema and the decoders are compared with."""
+    for jobs in (GOOD, BAD):
+        assert set() == set(ACTIONS) - {members.get("action", "chat") for members in jobs}
 
 
 @pytest.mark.parametrize(

@@ -202,11 +202,12 @@ def speech(audio: bytes = MP3, content_type: str = "audio/mpeg") -> Answer:
 
 
 async def responses(request: web.Request) -> web.StreamResponse:
-    """Answer with a response that has ended at once, though it was to be made in the background."""
-    sent = await request.json()
+    """Answer with a response that has ended at once, though it was to be made in the background; also if it is read."""
+    sent = await request.json() if request.method == "POST" else {}
     content = [{"type": "output_text", "text": "Fine.", "annotations": []}]
     message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
-    body = {"id": f"resp_{uuid4().hex}", "object": "response", "created_at": 1763640000, "status": "completed"}
+    name = f"resp_{uuid4().hex}" if request.method == "POST" else request.path.rpartition("/")[2]
+    body = {"id": name, "object": "response", "created_at": 1763640000, "status": "completed"}
     body |= {name: sent.get(name) for name in ("background", "metadata", "model")} | {"output": [message]}
     body |= {"usage": {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}}
     return await reply(body, headers={"x-request-id": "req-r"})(request)
@@ -222,7 +223,7 @@ def usual(path: str) -> Answer:
         return transcription()
     if path.endswith("/audio/speech"):
         return speech()
-    if path.endswith("/responses"):
+    if "/responses" in path:
         return responses
     return embeddings if path.endswith("/embeddings") else completion()
 

@@ -25,14 +25,14 @@ from yarl import URL
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
-from tests.support.endpoint import Endpoint
+from tests.support.endpoint import Answer, Endpoint, error
 from tests.support.harness import Customer, Harness, open_harness
 
 _CUSTOMER = re.compile(r"\bc-[0-9a-f]{12}\b")  # as `Harness.customer` names them
 _OWN = re.compile(r"-[0-9a-f]{8}")  # the end of the names of queues that `open_harness` makes
 _ROW = re.compile(r"RowKey=?'([a-z]+)[_']")
 _INSERTED = re.compile(rb'"RowKey": ?"([a-z]+)[_"]')
-_CHANGED = re.compile(rb"^(POST|PATCH) .*?RowKey(?:='|\": ?\")([a-z]+)[_'\"]", re.DOTALL | re.MULTILINE)
+_CHANGED = re.compile(rb"^(POST|PATCH|DELETE) .*?RowKey(?:='|\": ?\")([a-z]+)[_'\"]", re.DOTALL | re.MULTILINE)
 _MESSAGE = re.compile(rb"<MessageText>(.*)</MessageText>", re.DOTALL)
 _XML = '<?xml version="1.0" encoding="utf-8"?><Error><Code>ServerBusy</Code><Message>Busy.</Message></Error>'
 # As a busy service refuses a request: 503 `ServerBusy` (learn.microsoft.com/rest/api/storageservices).
@@ -43,11 +43,13 @@ _REFUSALS = {
     "vault": ("application/json", '{"error":{"code":"ServiceUnavailable","message":"Busy."}}'),
     "ai": ("application/json", '{"error":{"code":"503","message":"Busy.","type":"error","param":null}}'),
 }
+_NO_QUOTA = error(429, code="insufficient_quota")
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
 _NOTHING_ADDED = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")  # they are signed, or not requested
 
 
-CLAUDE = "chat with Claude"
+CLAUDE, FALLBACK = "chat with Claude", "chat on two connections"
+"""Jobs of customers with a connection to Claude, and with one that is out of quota beside another."""
 JOBS: dict[str, dict[str, Any]] = {
     "chat": {},
     "chat with blob": {"output": {"blob": True}},
@@ -58,7 +60,11 @@ JOBS: dict[str, dict[str, Any]] = {
     "edit_image": {"action": "edit_image", "input": {"images": ["INPUTS/a.png", "INPUTS/b.png"], "prompt": "A cat."}},
     "transcribe": {"action": "transcribe", "input": {"blob": "INPUTS/call.wav", "response_format": "srt"}},
     "speak": {"action": "speak", "input": {"text": "Hello.", "voice": "alloy"}},
+    "raw": {"action": "raw", "input": {"path": "chat/completions", "json": {"messages": []}}},
+    "summarize a document": {"action": "summarize", "input": {"blob": "INPUTS/notes.md"}},
+    "respond": {"action": "respond", "input": {"input": "Hello."}},
     CLAUDE: {},
+    FALLBACK: {"connection": ["default", "second"]},
 }
 """
 The members of jobs with steps and without, with blobs and without, beyond those of a chat job. `with_blobs` writes the
@@ -78,6 +84,8 @@ class ProxiedRequest:
     """It was forwarded, and the response was 2xx."""
     answered: bool = False
     """That response was returned."""
+    broken: bool = False
+    """The connection was broken in place of a response."""
     ended: bool = False
     """Nothing more will happen to it."""
 
@@ -85,6 +93,11 @@ class ProxiedRequest:
     def service(self) -> str:
         """`table`, `blob`, `queue`, `vault` or `ai`."""
         return self.name.partition(" ")[0]
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it buys something: a look at a stored response does not."""
+        return self.service == "ai" and not self.name.startswith("ai responses/")
 
 
 class BreakConnection(Exception):
@@ -154,6 +167,7 @@ class FaultProxy:
             response = await self.handlers.get(proxied.customer, lambda _: forwarded)(proxied)(proxied, recording)
             proxied.answered = proxied.succeeded
         except BreakConnection:
+            proxied.broken = True
             response = web.Response()
             if request.transport is not None:  # the client may have died meanwhile
                 request.transport.abort()
@@ -181,6 +195,11 @@ class FaultyHarness:
             secret |= {"endpoint": f"{self.harness.endpoint.url}/anthropic", "provider": "anthropic"}
         customer = self.harness.customer(**secret)
         customer.account.around = _proxied_endpoint(self.proxy, customer.name)
+        if kind == FALLBACK:
+            second = replace(customer, account=self.harness.endpoint.account())
+            second.account.around = customer.account.around
+            self.harness.connect(second, "second", **secret)
+            customer.account.around = _proxied_endpoint(self.proxy, customer.name, _NO_QUOTA)
         return customer
 
     async def expire_leases(self, customer: Customer) -> None:
@@ -196,11 +215,11 @@ async def open_faulty_harness(
     azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str
 ) -> AsyncIterator[FaultyHarness]:
     """Return a harness whose app is behind a proxy; the harness's own clients are not."""
-    proxy = FaultProxy()
+    proxy, at_once = FaultProxy(), {"ADOPT_WINDOW_S": "0"}  # no provider's event will come
     async with proxied_storage(azurite, proxy) as storage:
         vault.read_middleware = _proxied_vault(proxy)
         try:
-            async with open_harness(azurite, vault, endpoint, JobStorage=storage, **settings) as harness:
+            async with open_harness(azurite, vault, endpoint, JobStorage=storage, **at_once, **settings) as harness:
                 yield FaultyHarness(harness, proxy)
         finally:
             vault.read_middleware = None
@@ -243,7 +262,8 @@ def name_of(service: str, method: str, path: str, body: bytes) -> str:
     if first == "$batch":
         change = _CHANGED.search(body)
         assert change is not None
-        return f"table transaction {'insert' if change[1] == b'POST' else 'merge'} {change[2].decode()}"
+        verb = {b"POST": "insert", b"PATCH": "merge", b"DELETE": "delete"}[change[1]]
+        return f"table transaction {verb} {change[2].decode()}"
     if key := _ROW.search(first):
         verb = {"GET": "read", "PATCH": "merge"}.get(method, method.lower())
         return f"table {verb} {key[1]}"
@@ -283,9 +303,10 @@ def _proxied_vault(proxy: FaultProxy) -> Any:
     return answer
 
 
-def _proxied_endpoint(proxy: FaultProxy, customer: str) -> Any:
+def _proxied_endpoint(proxy: FaultProxy, customer: str, always: Answer | None = None) -> Any:
     async def answer(request: web.Request, usual: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
         name = f"ai {request.path.removeprefix('/openai/v1/').removeprefix('/anthropic/v1/')}"
-        return await proxy.handle(request, ProxiedRequest(customer, name, await request.read()), lambda: usual(request))
+        proxied = ProxiedRequest(customer, name, await request.read())
+        return await proxy.handle(request, proxied, lambda: (always or usual)(request))
 
     return answer

@@ -11,7 +11,8 @@ from tests.support.endpoint import pixels
 from tests.support.harness import Customer
 
 PLACE_OF_INPUTS = "INPUTS/"
-BLOBS: Mapping[str, bytes] = {"a.png": pixels(), "b.png": pixels(5, 3), "call.wav": wav()}
+NOTES = b"# The lease\n\nThe rent is 1,200 euros a month.\n"
+BLOBS: Mapping[str, bytes] = {"a.png": pixels(), "b.png": pixels(5, 3), "call.wav": wav(), "notes.md": NOTES}
 
 
 async def with_blobs(customer: Customer, members: Mapping[str, Any], **own: bytes) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from aiohttp import web
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.contract.budget import Budget
-from tests.support.endpoint import Answer, Endpoint, after, completion, pixels
-from tests.support.faults import FaultyHarness, open_faulty_harness
-from tests.support.harness import Customer
+from shared.contract.job import ACTIONS
+from tests.support.endpoint import Answer, Endpoint, after, completion, pixels, reply
+from tests.support.faults import FALLBACK, FaultyHarness, open_faulty_harness
+from tests.support.harness import Customer, decoded
 from tests.support.input_blobs import with_blobs
 
 PAGE = (Path(__file__).parents[3] / "docs" / "promises.md").read_text(encoding="utf-8")
@@ -36,6 +37,11 @@ time share a transaction, so 3 prompts take 1 to 3; here they end one after the 
 ROW = "table read customer"
 BUDGETED = "chat, of a customer with a budget"
 AGAIN = "a job that is done, delivered again"
+WAITING, LOOK, LAST_LOOK = "respond, until it waits", "respond, a look that is too early", "respond, the last look"
+BEFORE = {AGAIN, LOOK, LAST_LOOK}
+"""Of which an attempt goes before the one that is counted."""
+STATUS = {"a message that is not a valid job": "failed", WAITING: None, LOOK: None}
+"""What comes of the attempt, if not success."""
 JOBS: dict[str, dict[str, Any]] = {
     "chat": {},
     BUDGETED: {},
@@ -48,12 +54,17 @@ JOBS: dict[str, dict[str, Any]] = {
     "transcribe": {"action": "transcribe", "input": {"blob": "INPUTS/call.wav"}},
     "speak": {"action": "speak", "input": {"text": "Hello.", "voice": "alloy"}},
     "summarize in one call": {"action": "summarize", "input": {"text": "A text."}},
+    "summarize a document": {"action": "summarize", "input": {"blob": "INPUTS/notes.md"}},
     "embed in one call": {"action": "embed", "input": {"texts": ["One.", "Two."]}},
     "raw, JSON": {"action": "raw", "input": {"path": "chat/completions", "json": {"messages": []}}},
     "raw, binary": {
         "action": "raw",
         "input": {"path": "audio/speech", "json": {"input": "Hello."}, "response_type": "binary"},
     },
+    WAITING: {"action": "respond", "input": {"input": "Hello."}},
+    LOOK: {"action": "respond", "input": {"input": "Hello."}},
+    LAST_LOOK: {"action": "respond", "input": {"input": "Hello."}},
+    FALLBACK: {"connection": ["default", "second"]},
     "a message that is not a valid job": {"input": {"prompt": 7}},
     AGAIN: {},
 }
@@ -69,11 +80,13 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
 @pytest.mark.parametrize("kind", JOBS)
 async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     """The first attempt of a job of this kind makes these operations, in this order, and no others."""
-    customer = faulty.customer()
+    customer = faulty.customer(kind)
     customer.account.will_answer(*_answers(kind, faulty, customer))
     members = {"job_id": "counted", **await with_blobs(customer, JOBS[kind])}
-    if kind == AGAIN:
-        await customer.run(**members)
+    body = customer.body(**members)
+    if kind in BEFORE:
+        await customer.deliver(body)
+        body = next((each.body for each in faulty.proxy.of(customer.name, "queue")), body)
     if kind == BUDGETED:  # of which the worker knows a bucket
         budget = Budget(limit=Decimal(10**9), unit="tokens", period="month")
         records = faulty.harness.services.customer_records
@@ -83,9 +96,10 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     await faulty.harness.services.customer_records.recent(customer.name)
     faulty.proxy.requests.clear()
 
-    result = await customer.run(**members)
+    published = await customer.deliver(body)
 
-    assert result["status"] == ("failed" if kind == "a message that is not a valid job" else "succeeded"), result
+    status = None if published is None else decoded(published)["status"]
+    assert STATUS.get(kind, "succeeded") == status, published
     made = [request.name for request in faulty.proxy.of(customer.name, "table", "blob", "queue")]
     assert OPERATIONS[kind] == (len(made), made)
 
@@ -104,8 +118,9 @@ async def test_a_customers_first_job_reads_its_row(faulty: FaultyHarness):
 
 
 def test_no_other_kind_is_in_the_table():
-    """Each row of the page's table is counted."""
+    """Each row of the page's table is counted, and each action has one."""
     assert list(JOBS) == list(OPERATIONS)
+    assert set(ACTIONS) == {members.get("action", "chat") for members in JOBS.values()}
 
 
 def _answers(kind: str, faulty: FaultyHarness, customer: Customer) -> list[Answer]:
@@ -122,6 +137,9 @@ def _answers(kind: str, faulty: FaultyHarness, customer: Customer) -> list[Answe
         return [completion("x" * 31_000)]
     if kind == "raw, binary":
         return [_picture]
+    if kind in {WAITING, LOOK, LAST_LOOK}:
+        under_way = reply({"id": "resp_1", "status": "in_progress", "background": True, "output": []})
+        return [under_way] * (2 if kind == LOOK else 1)
     return [answer_once_stored(steps) for steps in range(3)] if kind.startswith("multi_chat") else []
 
 

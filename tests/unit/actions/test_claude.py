@@ -255,6 +255,7 @@ async def test_every_other_action_is_refused(worker: Worker):
         ("edit_image", {"images": ["inputs/a/1.png"], "prompt": "a"}),
         ("transcribe", {"blob": "inputs/a/1.mp3"}),
         ("speak", {"text": "a", "voice": "alloy"}),
+        ("respond", {"input": "a"}),
     ],
 )
 async def test_actions_that_claude_does_not_have(worker: Worker, action: str, request_input: dict[str, Any]):

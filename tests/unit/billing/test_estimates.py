@@ -16,8 +16,10 @@ from shared.contract.chat import decode_chat
 from shared.contract.edit_image import decode_edit_image
 from shared.contract.embed import decode_embed
 from shared.contract.image import decode_image
+from shared.contract.job import ACTIONS
 from shared.contract.multi_chat import decode_multi_chat
 from shared.contract.raw import decode_raw
+from shared.contract.respond import decode_respond
 from shared.contract.speak import decode_speak
 from shared.contract.summarize import Summarize, decode_summarize
 from shared.contract.transcribe import decode_transcribe
@@ -31,8 +33,14 @@ DECODERS: dict[str, Any] = {
     "edit_image": decode_edit_image,
     "transcribe": decode_transcribe,
     "speak": decode_speak,
+    "respond": decode_respond,
     "raw": decode_raw,
 }
+
+
+def test_every_action_is_known_here():
+    """So that nobody forgets what a budget is to reserve for a new one."""
+    assert set(ACTIONS) == set(DECODERS)
 
 
 def of(action: str, *, strict: bool = False, **members: Any) -> Estimate | None:
@@ -161,6 +169,37 @@ def test_speech_counts_characters_and_nothing_else():
 
     assert {"calls": 1, "input_tokens": 0, "output_tokens": 0, "characters": 7} == record
     assert of("transcribe", blob="inputs/a/1.mp3") is None
+
+
+@pytest.mark.parametrize(
+    ("members", "is_known"),
+    [
+        ({"input": "x"}, True),
+        ({"input": [{"role": "user", "content": "x"}], "instructions": "y"}, True),
+        ({"input": "x", "parameters": {"tools": [{"type": "function"}]}}, True),
+        ({"input": "x", "parameters": {"tools": [{"type": "web_search"}]}}, False),
+        ({"input": "x", "previous_response_id": "resp_1"}, False),
+        ({"input": "x", "parameters": {"conversation": "conv_1"}}, False),
+        ({"input": [{"content": [{"type": "input_file", "file_id": "f"}]}]}, False),
+        ({"input": [{"content": [{"type": "input_image", "blob": "inputs/a/1.png"}]}]}, False),
+        ({"input": [{"content": [{"type": "input_image", "image_url": "https://x"}]}]}, True),
+    ],
+)
+def test_a_response_has_one_if_its_input_is_all_that_goes_in(members: dict[str, Any], is_known: bool):
+    """Neither an earlier response, nor a file, nor what the provider's own tools find."""
+    assert is_known == (of("respond", **members) is not None)
+
+
+def test_a_response_counts_all_of_its_input():
+    """A token a byte, instructions and parameters included; its output by its own limit, or the one that is sent."""
+    text = "Grüße 😀" * 10
+    (record,) = estimated("respond", input=text, instructions=text, parameters={"max_output_tokens": 7}).records(100)
+    (unlimited,) = estimated("respond", input=text).records(100)
+
+    assert 2 * len(text.encode()) < record["input_tokens"]
+    assert (7, 100) == (record["output_tokens"], unlimited["output_tokens"])
+    image = [{"content": [{"type": "input_image", "image_url": "https://x"}]}]
+    assert 5_000 < estimated("respond", input=image).records(1)[0]["image_input_tokens"] < 20_001
 
 
 @pytest.mark.parametrize(

@@ -130,14 +130,19 @@ BODY = "A member of the request's body belongs in `input.json`."
     [
         *(
             (action, {name: 1}, f"{PARAMETERS}.")
-            for action in ("chat", "multi_chat", "summarize", "image", "embed")
+            for action in INPUTS
             for name in ("temperature", "max_tokens", "response_format", "user")
+            if action != "raw" and (action, name) != ("transcribe", "response_format")
         ),
         ("raw", {"temperature": 1}, BODY),
         ("raw", {"model": "gpt"}, f"It belongs in the job's own `model`. {BODY}"),
         ("raw", {"messages": []}, f"It belongs to the action chat. {BODY}"),
         ("chat", {"n": 1}, f"It belongs to the action image. {PARAMETERS}."),
         ("embed", {"input": "x"}, "Did you mean `input.texts`?"),
+        ("respond", {"messages": []}, f"It belongs to the action chat. {PARAMETERS}."),
+        ("edit_image", {"image": "x"}, "Did you mean `input.images`?"),
+        ("transcribe", {"file": "x"}, "Did you mean `input.blob`?"),
+        ("speak", {"input": "x"}, "Did you mean `input.text`?"),
         ("chat", {"input": "x"}, "Did you mean `input.messages`?"),
         ("chat", {"promt": "x"}, "Did you mean `input.prompt`?"),
         ("raw", {"body": {}}, "Did you mean `input.json`?"),
