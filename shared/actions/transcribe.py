@@ -60,6 +60,7 @@ class _Plan(msgspec.Struct, frozen=True):
     rate: int
     sample_bytes: int
     pieces: list[_Piece]
+    kind: int = 1
 
 
 def decode(data: Raw | bytes) -> Transcribe:
@@ -120,7 +121,7 @@ async def _plan(file: InputFile) -> Step:
         _Piece(wav.start + start, end - start, start / wav.bytes_per_second)
         for start, end in zip(starts, [*starts[1:], wav.size], strict=True)
     ]
-    plan = _Plan(file.version, wav.channels, wav.rate, wav.sample_bytes, pieces)
+    plan = _Plan(file.version, wav.channels, wav.rate, wav.sample_bytes, pieces, wav.kind)
     return Step(msgspec.to_builtins(plan))
 
 
@@ -133,7 +134,7 @@ async def _transcribe(
     else:
         if file.version != plan.version:
             raise InvalidJob("`input.blob` names a blob that was changed while the job ran.")
-        wav = Wav(plan.channels, plan.rate, plan.sample_bytes, piece.start, piece.size)
+        wav = Wav(plan.channels, plan.rate, plan.sample_bytes, piece.start, piece.size, plan.kind)
         content = (wav.header(wav.size), FilePiece(file, wav.start, wav.size))
         audio = FormFile("file", "audio.wav", "audio/wav", content)
     timed = request.text_format in TIMED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ _TIMES = ("start", "end")
 _SEEK_PER_S = 100
 _MAX_S = 10_000_000
 """A hundred days."""
+_SHORTEST_S = 0.001
+"""Of a subtitle, which has to end after it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,22 @@ def read_transcription(response: Response, *, timed: bool) -> Transcription:
 
 
 def join_transcriptions(parts: Sequence[Mapping[str, Any]], starts_s: Sequence[float]) -> dict[str, Any]:
-    """Return the members of the transcription of pieces that begin at these times; the first one's, if not known."""
+    """
+    Return the members of the transcription of pieces that begin at these times; the first one's, if not known.
+
+    A model may hear a piece go on for longer than it does: what it says of that is at the piece's end.
+    """
     if len(parts) == 1:
         return dict(parts[0])
     joined = dict(parts[0])
     joined["text"] = " ".join(filter(None, (part["text"].strip() for part in parts)))
+    spans = list(zip(starts_s, [*starts_s[1:], math.inf], strict=True))
     for name in _LISTS:
-        lists = [(part.get(name), start_s) for part, start_s in zip(parts, starts_s, strict=True)]
+        lists = [(part.get(name), span) for part, span in zip(parts, spans, strict=True)]
         if any(isinstance(each, list) for each, _ in lists):
-            items = [_shifted(item, start_s) for each, start_s in lists if isinstance(each, list) for item in each]
+            items = [_shifted(item, *span) for each, span in lists if isinstance(each, list) for item in each]
             joined[name] = [{**item, "id": at} if "id" in item else item for at, item in enumerate(items)]
+    joined.pop("duration", None)
     if all(_is_time(part.get("duration")) for part in parts):
         joined["duration"] = round(sum(float(part["duration"]) for part in parts), 3)
     return joined
@@ -68,7 +77,10 @@ def join_transcriptions(parts: Sequence[Mapping[str, Any]], starts_s: Sequence[f
 
 def subtitles(segments: Sequence[Mapping[str, Any]], kind: str) -> str:
     """Return segments as SubRip (`srt`) or WebVTT (`vtt`)."""
-    cues = [(segment["start"], segment["end"], _lines(segment["text"], kind)) for segment in segments]
+    cues = [
+        (start_s := segment["start"], max(segment["end"], start_s + _SHORTEST_S), _lines(segment["text"], kind))
+        for segment in segments
+    ]
     shown = [cue for cue in cues if cue[2]]
     if kind == "vtt":
         return "WEBVTT\n\n" + "".join(f"{_clock(a, '.')} --> {_clock(b, '.')}\n{text}\n\n" for a, b, text in shown)
@@ -77,10 +89,10 @@ def subtitles(segments: Sequence[Mapping[str, Any]], kind: str) -> str:
     )
 
 
-def _shifted(item: Any, start_s: float) -> Any:
+def _shifted(item: Any, start_s: float, end_s: float) -> Any:
     if not isinstance(item, dict):
         return {}
-    times = {name: round(item[name] + start_s, 3) for name in _TIMES if _is_time(item.get(name))}
+    times = {name: round(min(item[name] + start_s, end_s), 3) for name in _TIMES if _is_time(item.get(name))}
     seek = {"seek": item["seek"] + round(start_s * _SEEK_PER_S)} if isinstance(item.get("seek"), int) else {}
     return {**item, **times, **seek}
 

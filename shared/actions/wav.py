@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 HEAD_BYTES = 256 * 1024
 """Of a file. Its samples may begin after long descriptions."""
-_PCM, _EXTENDED = 1, 0xFFFE
+_PCM, _FLOAT, _EXTENDED = 1, 3, 0xFFFE
 _FORM_BYTES, _EXTENDED_FORM_BYTES = 16, 26
 _MIN_RATE = 4000
 """Samples a second that speech has at least."""
+_UNKNOWN = 0xFFFFFFFF
+"""A size that does not fit its 32 bits, or that was never filled in. It is the largest number of a header."""
 _THREE = 3
-_SAMPLE_BYTES = {1: "B", 2: "h", 3: "h", 4: "i"}
+_SAMPLES = {_PCM: {1: "B", 2: "h", 3: "h", 4: "i"}, _FLOAT: {4: "f", 8: "d"}}
+"""By their kind and their bytes: the type of an array of them."""
 _BLOCK_S, _QUIET_BLOCKS = 0.02, 15
 """How quiet it is follows from the loudest of some blocks in a row: 0.3 s."""
 
@@ -31,6 +34,7 @@ class Wav:
     sample_bytes: int
     start: int
     size: int
+    kind: int = _PCM
 
     @property
     def frame_bytes(self) -> int:
@@ -45,7 +49,7 @@ class Wav:
     def header(self, size: int) -> bytes:
         """Return the header of a file with so many bytes of samples."""
         bits, block = 8 * self.sample_bytes, self.frame_bytes
-        form = struct.pack("<HHIIHH", _PCM, self.channels, self.rate, self.rate * block, block, bits)
+        form = struct.pack("<HHIIHH", self.kind, self.channels, self.rate, self.rate * block, block, bits)
         riff = struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE")
         return riff + struct.pack("<4sI", b"fmt ", len(form)) + form + struct.pack("<4sI", b"data", size)
 
@@ -54,12 +58,15 @@ def read_wav(head: bytes, file_size: int) -> Wav | None:
     """Return where the samples of a file are that begins with `head`; None if it is no WAV without compression."""
     if head[:4] not in {b"RIFF", b"RF64"} or head[8:12] != b"WAVE":
         return None
-    form, at = b"", 12
+    form, at, long_size = b"", 12, _UNKNOWN
     while at + 8 <= len(head):
         kind, size = struct.unpack_from("<4sI", head, at)
         at += 8
         if kind == b"data":
+            size = long_size if size == _UNKNOWN else size
             return _wav(form, at, min(size or file_size, file_size - at))
+        if kind == b"ds64" and at + 16 <= len(head):  # of RF64: the sizes of the file and of its samples
+            (long_size,) = struct.unpack_from("<Q", head, at + 8)
         if kind == b"fmt ":
             form = head[at : at + size]
         at += size + size % 2
@@ -74,16 +81,18 @@ def _wav(form: bytes, start: int, size: int) -> Wav | None:
     if kind == _EXTENDED and len(form) >= _EXTENDED_FORM_BYTES:
         (kind,) = struct.unpack_from("<H", form, 24)
     sample_bytes = bits // 8
-    is_known = kind == _PCM and bits % 8 == 0 and sample_bytes in _SAMPLE_BYTES
-    if not is_known or not channels or rate < _MIN_RATE or block != channels * sample_bytes or size < block:
+    is_known = bits % 8 == 0 and sample_bytes in _SAMPLES.get(kind, ())
+    if not is_known or not channels or block != channels * sample_bytes or size < block:
         return None
-    return Wav(channels, rate, sample_bytes, start, size - size % block)
+    if not _MIN_RATE <= rate <= _UNKNOWN // block:
+        return None
+    return Wav(channels, rate, sample_bytes, start, size - size % block, kind)
 
 
 def quietest(data: bytes, wav: Wav) -> int:
     """Return the byte of whole frames `data` in the middle of where it is quietest; of several such, of the last."""
     block = max(int(wav.rate * _BLOCK_S), 1) * wav.channels
-    samples = _samples(data, wav.sample_bytes)
+    samples = _samples(data, wav)
     blocks = (samples[at : at + block] for at in range(0, len(samples) - block + 1, block))
     levels = [max(each) - min(each) for each in blocks]
     if not levels:
@@ -95,9 +104,9 @@ def quietest(data: bytes, wav: Wav) -> int:
     return cut - cut % wav.frame_bytes
 
 
-def _samples(data: bytes, sample_bytes: int) -> array[int]:
-    if sample_bytes == _THREE:  # the upper two bytes of each
+def _samples(data: bytes, wav: Wav) -> array[int] | array[float]:
+    if wav.sample_bytes == _THREE:  # the upper two bytes of each
         upper = bytearray(len(data) // 3 * 2)
         upper[0::2], upper[1::2] = data[1::3], data[2::3]
         data = bytes(upper)
-    return array(_SAMPLE_BYTES[sample_bytes], data)
+    return array(_SAMPLES[wav.kind][wav.sample_bytes], data)

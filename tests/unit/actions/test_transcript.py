@@ -98,6 +98,26 @@ def test_pieces_are_joined_with_their_times():
     assert [" Hello."] * 2 == [each["text"] for each in joined["segments"]]
 
 
+def test_nothing_is_heard_after_the_end_of_its_piece():
+    """Models round up to 30 seconds. What follows is the next piece's, so that subtitles don't overlap."""
+    first = {"text": "A.", "segments": [SEGMENT | {"start": 9.5, "end": 30.0}, SEGMENT | {"start": 12, "end": 13}]}
+    second = {"text": "B.", "segments": [SEGMENT], "words": [{"word": "B.", "start": 0, "end": 30}]}
+
+    joined = join_transcriptions([first, second], [0, 10])
+
+    assert [(9.5, 10), (10, 10), (10, 11.5)] == [(each["start"], each["end"]) for each in joined["segments"]]
+    assert [(10, 40)] == [(each["start"], each["end"]) for each in joined["words"]]
+    shown = [line for line in subtitles(joined["segments"], "srt").splitlines() if " --> " in line]
+    assert "00:00:10,000 --> 00:00:10,001" == shown[1]
+
+
+def test_a_duration_is_that_of_all_pieces_or_none():
+    """Not that of the first one."""
+    joined = join_transcriptions([{"text": "A.", "duration": 10.0}, {"text": "B."}], [0, 10])
+
+    assert {"text": "A. B."} == joined
+
+
 def test_pieces_need_not_have_the_same_lists():
     """Words that only a later piece has are kept with their times; what is no list in any piece stays what it is."""
     word = {"word": "Hi", "start": 1, "end": 2.0004}
@@ -149,4 +169,5 @@ def test_subtitles_can_be_read_again(segments: list[dict[str, Any]], kind: str):
         (times,) = [line for line in lines if " --> " in line]
         read = [re.split(r"[:.,]", each) for each in times.split(" --> ")]
         seconds = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms in read]
-        assert [segment["start"], segment["end"]] == pytest.approx(seconds)
+        assert [segment["start"], max(segment["end"], segment["start"] + 0.001)] == pytest.approx(seconds)
+        assert seconds[0] < seconds[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import wave
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -39,6 +40,40 @@ def test_header_is_one_that_the_standard_library_reads(kind: tuple[int, int, int
     frames = frames * layout.frame_bytes
 
     assert wav(frames, channels=kind[0], rate=kind[1], sample_bytes=kind[2]) == layout.header(len(frames)) + frames
+
+
+def form(kind: int, channels: int, rate: int, bits: int) -> bytes:
+    """Return the chunk that describes samples."""
+    block = channels * bits // 8
+    return b"fmt " + struct.pack("<IHHIIHH", 16, kind, channels, rate, rate * block & 0xFFFFFFFF, block, bits)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_floating_point_is_no_compression(bits: int):
+    """Recorders and editors write it. A piece of it is said to be so, too, and is cut where it is quiet."""
+    code = {32: "f", 64: "d"}[bits]
+    loud, quiet = struct.pack(f"<2{code}", 0.5, -0.5), struct.pack(f"<2{code}", 0.01, float("nan"))
+    samples = loud * 4000 + quiet * 4000 + loud * 4000
+    data = b"RIFF\0\0\0\0WAVE" + form(3, 1, 8000, bits) + struct.pack("<4sI", b"data", len(samples)) + samples
+
+    layout = read_wav(data, len(data))
+
+    assert layout is not None
+    assert form(3, 1, 8000, bits) == layout.header(8)[12:36]
+    assert 8000 < quietest(samples.replace(quiet[bits // 8 :], bytes(bits // 8)), layout) * 8 / bits < 16_000
+    assert 0 == quietest(samples, layout) % (bits // 8)
+
+
+def test_what_follows_the_samples_of_a_long_file_is_none_of_them():
+    """RF64, for files beyond 4 GB and of recorders that prepare for that, has its sizes in a chunk of their own."""
+    samples, tags = b"\1\2" * 100, b"LIST\4\0\0\0abcd"
+    sizes = b"ds64" + struct.pack("<IQQQI", 28, 0, len(samples), 100, 0)
+    data = b"RF64\xff\xff\xff\xffWAVE" + sizes + form(1, 1, 8000, 16) + b"data\xff\xff\xff\xff" + samples + tags
+
+    layout = read_wav(data, len(data))
+
+    assert layout is not None
+    assert samples == data[layout.start : layout.start + layout.size]
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 10_000])
@@ -86,11 +121,17 @@ def test_what_can_not_be_cut_is_none(at: int, value: bytes):
 
 @given(st.binary(max_size=200).map(lambda data: b"RIFF\0\0\0\0WAVE" + data), st.integers(0, 10**9))
 @example(b"RIFF\0\0\0\0WAVEfmt \xff\xff\xff\xff", 100)
+@example(b"RIFF\0\0\0\0WAVE" + form(1, 2, 0xF000_0000, 16) + b"data\0\0\0\0", 10**7)
+@example(b"RIFF\0\0\0\0WAVE" + form(1, 2, 48_000, 16) + b"data\0\0\0\0", 10**7)
 def test_any_header_can_be_read(data: bytes, size: int):
-    """No bytes are an error; what is found is within the file."""
+    """No bytes are an error; what is found is within the file, and can be cut."""
     layout = read_wav(data, max(size, len(data)))
 
-    assert layout is None or layout.start + layout.size <= max(size, len(data))
+    if layout is not None:
+        assert layout.start + layout.size <= max(size, len(data))
+        again = read_wav(layout.header(layout.size), 44 + layout.size)
+        assert again == replace(layout, start=44)
+        assert 0 == quietest(bytes(5 * layout.frame_bytes), layout) % layout.frame_bytes
 
 
 def test_it_is_cut_within_the_last_silence():
