@@ -58,11 +58,13 @@ def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
     # Some gateways stream whether or not that was requested.
     values = [body] if body else values_of(response.body)
     choices = _choices(body)
-    call = call_of_values(values, response.request_id, response.processing, response.metered_as)
+    calls = [call_of_values(values, response.request_id, response.processing, response.metered_as)]
+    if response.parts:
+        calls = [call for part in response.parts for call in parse_chat(part).calls]
     has_error = not choices or body.get("error") or any(choice.get("error") for choice in choices)
     answered = answered_error([body], response) if has_error else None
     if not choices:
-        return Completed(None, [call], "failed", answered or _no_completion(response))
+        return Completed(None, calls, "failed", answered or _no_completion(response))
     output = {
         "text": _text(choices[0]),
         "finish_reason": choices[0].get("finish_reason"),
@@ -74,15 +76,15 @@ def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
     if adapted:
         output["adapted"] = list(adapted)
     if answered is not None:
-        return Completed(output, [call], "failed", answered)
+        return Completed(output, calls, "failed", answered)
     filtered = sum(choice.get("finish_reason") == "content_filter" for choice in choices)
     if not filtered:
-        return Completed(output, [call])
+        return Completed(output, calls)
     error = ContentFiltered(
         f"The provider's content policy stopped {filtered} of {len(choices)} answers. The call was billed.",
         UpstreamFacts(status=response.status, request_id=response.request_id, detail=_verdicts(choices)),
     )
-    return Completed(output, [call], "failed" if filtered == len(choices) else "partial", error)
+    return Completed(output, calls, "failed" if filtered == len(choices) else "partial", error)
 
 
 def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,14 +1,13 @@
 """
-One conversation, by the operation that the model takes: chat completions, or the completions of older models; for
+One conversation, by the operation that the model takes: chat completions, or what `chat_routes` knows beside them; for
 Claude, `claude`.
 
-A model's name doesn't say which (see capabilities): chat completions are called first, and the other operation if the
-provider answers that the model needs it. That is kept for a while. `chat.parse_chat` reads the responses of both.
+A model's name doesn't say which (see capabilities): chat completions are called first, and another operation if the
+provider answers that the model needs it. That is kept for a while. `chat.parse_chat` reads the responses of all.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,18 +20,8 @@ from shared.upstream.capabilities import SAMPLING
 from shared.upstream.messages import Response
 
 CHAT = "chat/completions"
-COMPLETIONS = "completions"
-
-# OpenAI: 404 "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you
-# mean to use v1/completions?", and the same the other way round. Azure: 400 OperationNotSupported "The
-# chatCompletion operation does not work with the specified model, …", or "The completion operation …".
-_STATUSES = frozenset({400, 404})
-_OTHER_WANTED = {
-    CHAT: re.compile(r"not a chat model|use v1/completions|chatCompletion operation does not work"),
-    COMPLETIONS: re.compile(r"is a chat model|use v1/chat/completions|\bcompletion operation does not work"),
-}
-_OTHER = {CHAT: COMPLETIONS, COMPLETIONS: CHAT}
-_WITHOUT_LABEL = frozenset({"system", "developer"})
+CHAT_WITH_TOOLS = "chat/completions with tools"
+"""What is learned of chats with tools alone: some models take these elsewhere, and all others here."""
 _TEXTS = ("text", "output_text")
 
 
@@ -46,9 +35,9 @@ async def complete_chat(
     """
     Return the model's response to `messages`, and how the request was adapted.
 
-    `is_final` as for `Context.operation`; raises as `Context.call`. Messages that hold more than text, such as images,
-    can't become a prompt, and a strict job's never do: the refusal of chat completions stands. If a budget needs a
-    limit of the answer and the parameters have none, it is sent.
+    `is_final` as for `Context.operation`; raises as `Context.call`, and InvalidJob, which names what the model's
+    operation does not have. A strict job's chat never becomes another operation: the refusal of chat completions
+    stands. If a budget needs a limit of the answer and the parameters have none, it is sent.
     """
     if ctx.connection.endpoint.provider == "anthropic":
         from shared.actions.claude import complete_claude  # noqa: PLC0415  # few customers have Claude
@@ -58,54 +47,33 @@ async def complete_chat(
         from shared.actions.output_limit import complete_limited  # noqa: PLC0415  # most customers have no budget
 
         return await complete_limited(partial(complete_chat, ctx, messages), parameters, is_final, ctx)
-    bodies: dict[str, dict[str, Any]] = {CHAT: {"messages": messages, **parameters}}
-    prompt = as_prompt(messages)
-    if prompt is not None and not ctx.strict:
-        bodies[COMPLETIONS] = {"prompt": prompt, **_for_completions(parameters)}
-    name = learned if (learned := ctx.capabilities.replacement_for(CHAT)) in bodies else CHAT
-    other = _OTHER[name]
+    learned = CHAT if ctx.strict else ctx.capabilities.replacement_for(CHAT)
+    if learned == CHAT and not ctx.strict and parameters.get("tools"):
+        learned = ctx.capabilities.replacement_for(CHAT_WITH_TOOLS)
+    if learned not in {CHAT, CHAT_WITH_TOOLS}:
+        from shared.actions.chat_routes import Routes  # noqa: PLC0415  # few models need them
 
-    def wants_switch(error: RequestRejected) -> bool:
-        return other in bodies and wants_other(error, name)
-
+        return await Routes(ctx, messages, parameters, is_final).complete(learned)
     operation = ctx.operation(
-        name, bodies[name], droppable=SAMPLING, is_final=lambda error: wants_switch(error) or is_final(error)
+        CHAT,
+        {"messages": messages, **parameters},
+        droppable=SAMPLING,
+        is_final=lambda error: (not ctx.strict and _names_another(error)) or is_final(error),
     )
     try:
-        return await ctx.call(operation), _adapted(name, operation.adapted)
+        return await ctx.call(operation), operation.adapted
     except RequestRejected as error:
-        if not wants_switch(error):
+        if ctx.strict or not _names_another(error):
             raise
-    operation = ctx.operation(other, bodies[other], droppable=SAMPLING, is_final=is_final)
-    response = await ctx.call(operation)
-    ctx.capabilities.learn_replacement(CHAT, other)
-    return response, _adapted(other, operation.adapted)
+        from shared.actions.chat_routes import Routes  # noqa: PLC0415
+
+        return await Routes(ctx, messages, parameters, is_final).complete_refused(error)
 
 
-def wants_other(error: RequestRejected, operation: str) -> bool:
-    """Return whether the provider says that its model takes the other of the two operations."""
-    return error.facts.status in _STATUSES and _OTHER_WANTED[operation].search(str(error)) is not None
+def _names_another(error: RequestRejected) -> bool:
+    from shared.actions.chat_routes import names_another  # noqa: PLC0415
 
-
-def as_prompt(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """
-    Return messages as one prompt, or None if a message holds more than text.
-
-    A single user message is the prompt as it is. Others are joined by empty lines: `User: …`, `Assistant: …`, a system
-    message without a label, and `Assistant:` at the end.
-    """
-    contents = [_text(message.get("content")) for message in messages]
-    texts = [text for text in contents if text is not None]
-    if len(texts) < len(contents):
-        return None
-    roles = [message["role"] for message in messages]
-    if roles == ["user"]:
-        return texts[0]
-    lines = [
-        text if role in _WITHOUT_LABEL else f"{role.capitalize()}: {text}"
-        for role, text in zip(roles, texts, strict=True)
-    ]
-    return "\n\n".join([*lines, "Assistant:"])
+    return names_another(error, CHAT)
 
 
 def content_text(content: Any) -> str | None:
@@ -117,23 +85,3 @@ def content_text(content: Any) -> str | None:
     texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") in _TEXTS]
     pieces = [text for text in texts if isinstance(text, str)]
     return "".join(pieces) if pieces else None
-
-
-def _adapted(operation: str, parameters: Sequence[str]) -> list[str]:
-    return [*parameters] if operation == CHAT else [f"{CHAT} became {operation}", *parameters]
-
-
-def _for_completions(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    # The newer name exists in chat completions only; the older operation takes the older one.
-    renamed = {name: value for name, value in parameters.items() if name != "max_completion_tokens"}
-    if renamed.get("max_tokens") is None and "max_completion_tokens" in parameters:
-        renamed["max_tokens"] = parameters["max_completion_tokens"]
-    return renamed
-
-
-def _text(content: Any) -> str | None:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list) or any(part.get("type") != "text" for part in content):
-        return None
-    return "\n".join(str(part.get("text", "")) for part in content)

@@ -58,6 +58,8 @@ class JsonOperation(Operation):
         self._capabilities, self._droppable, self._is_final, self._strict = capabilities, droppable, is_final, strict
         # Some models take sampling parameters with one effort and not with another (GPT-5.1, 5.2: only with none).
         effort = body.get("reasoning_effort")
+        if effort is None and isinstance(reasoning := body.get("reasoning"), dict):
+            effort = reasoning.get("effort")
         self._key = (
             *connection.identity,
             model,

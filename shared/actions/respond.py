@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from shared.actions.answer import answered_error
 from shared.actions.base import Completed, Context
+from shared.actions.openai_api import WITH_RESPONSES, has_responses
 from shared.actions.operation import JsonOperation
 from shared.billing.usage import call_of_values
 from shared.connections.connection import Connection
@@ -72,9 +73,9 @@ def check_connection(connection: Connection) -> None:
             "The action respond needs a connection of the customer's own: the provider stores its responses, and this "
             "customer uses the operator's connection."
         )
-    if endpoint.provider not in {"openai", "azure_openai", "foundry"}:
+    if endpoint.provider not in WITH_RESPONSES:
         raise InvalidJob(f"The provider of the connection {name} has no Responses API; OpenAI and Azure OpenAI have.")
-    if endpoint.style != "v1":
+    if not has_responses(endpoint):
         raise InvalidJob(
             f"The action respond needs a connection whose `endpoint` ends in /openai/v1; the connection {name} leads "
             "to an API without responses."

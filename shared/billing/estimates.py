@@ -124,13 +124,15 @@ def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estim
 
 def _chats(chats: Sequence[Chat]) -> Estimate:
     media = [media_of(chat.messages) for chat in chats]
-    tokens = [_input_tokens(chat, each) for chat, each in zip(chats, media, strict=True)]
+    choices = [_choices(chat.parameters) for chat in chats]
+    # A model that gives one answer a call is called for each (see actions.chat_by_responses), with the same input.
+    tokens = [_input_tokens(chat, each) * n for chat, each, n in zip(chats, media, choices, strict=True)]
     return Estimate(
         tokens if len(tokens) <= _FEW_CALLS else [_rounded_up(each) for each in tokens],
         [answer_limit(chat.parameters) for chat in chats],
-        [_choices(chat.parameters) for chat in chats],
+        choices,
         tier=_tier(chats[0].parameters) if chats else None,
-        media=media,
+        media=[{name: count * n for name, count in each.items()} for each, n in zip(media, choices, strict=True)],
         speaks=bool(chats) and speaks(chats[0].parameters),
     )
 

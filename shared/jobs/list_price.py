@@ -14,7 +14,7 @@ from shared.jobs.flex import is_without_room
 from shared.upstream.messages import Response
 
 FLEX, LIST_PRICE = "flex", "default"
-_FLEX_OPERATION = "chat/completions"
+_FLEX_OPERATIONS = frozenset({"chat/completions", "responses"})
 _MIN_FLEX_S = 600.0
 """Before the job's deadline: a call at the flex tier may take minutes."""
 _TIER = "service_tier"
@@ -41,7 +41,7 @@ async def buy_now(context: ActionContext, operation: JsonOperation) -> Response:
 
 
 def _takes_flex(context: ActionContext, operation: JsonOperation) -> bool:
-    is_sold = context.connection.endpoint.provider == "openai" and operation.name == _FLEX_OPERATION
+    is_sold = context.connection.endpoint.provider == "openai" and operation.name in _FLEX_OPERATIONS
     is_refused = context.capabilities.replacement_for(FLEX) != FLEX
     return is_sold and not is_refused and not context.strict and context.attempt.time.seconds_left() > _MIN_FLEX_S
 

@@ -117,6 +117,8 @@ class Response:
     """How the provider made it."""
     metered_as: str = ""
     """What its usage is recorded as, once, if it may be read more often (see `billing.usage.Call`)."""
+    parts: Sequence[Response] = ()
+    """The responses that it was joined from, if it was: each is a call."""
 
     @property
     def is_large(self) -> bool:
@@ -125,7 +127,7 @@ class Response:
 
     def __reduce__(self) -> tuple[type[Response], tuple[object, ...]]:
         # In another process it is a copy, which takes nothing of this one's.
-        origin = self.processing, self.metered_as
+        origin = self.processing, self.metered_as, self.parts
         return Response, (self.status, dict(self.headers), self.body, self.request_id, None, *origin)
 
 

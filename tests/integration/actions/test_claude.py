@@ -1,6 +1,7 @@
 """
-The same twenty chat jobs on a connection to OpenAI's API and on one to Claude's: the model sees the same, the outputs
-have one shape, errors one code, and the records are what the endpoint's journal says.
+The same twenty chat jobs on a connection to OpenAI's API, on one to Claude's, and on a model that answers on the
+Responses API alone: the model sees the same, the outputs have one shape, errors one code, and the records are what the
+endpoint's journal says.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Turn:
 
 @dataclass
 class Model:
-    """A model behind either API, by the path of the request: it plays its turns, and keeps what it saw and sold."""
+    """A model behind each API, by the path of the request: it plays its turns, and keeps what it saw and sold."""
 
     turns: list[Turn]
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -49,18 +50,24 @@ class Model:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """See Answer."""
-        body, is_claude = await request.json(), request.path.endswith("/messages")
-        seen = seen_by_claude(body) if is_claude else seen_by_openai(body)
+        body, operation = await request.json(), request.path.rpartition("/v1/")[2]
+        is_claude = operation == "messages"
+        if request.path.startswith(RESPONSES_ONLY) and operation == "chat/completions":
+            message = "This model is only supported in v1/responses and not in v1/chat/completions."
+            error = {"message": message, "type": "invalid_request_error", "param": "model", "code": None}
+            return await reply({"error": error}, status=404)(request)
+        seen = SEEN[operation](body)
         self.seen.append(seen)
         turn = self.turns.pop(0)
         if turn.refuses is not None:
             status, code = turn.refuses
             own = {"type": code} if is_claude else {"code": code, "type": "error", "param": None}
-            error = {"error": {"message": turn.sentence, **own}} | ({"type": "error"} if is_claude else {})
-            return await reply(error, status=status, headers={"request-id": "req_e"})(request)
-        tokens = len(json.dumps(seen)) // 4 + turn.cached, turn.cached, len(turn.text or "") + 10 * len(turn.calls)
+            body = {"error": {"message": turn.sentence, **own}} | ({"type": "error"} if is_claude else {})
+            return await reply(body, status=status, headers={"request-id": "req_e"})(request)
+        into = len(json.dumps(seen["turns"])) // 4 + turn.cached
+        tokens = into, turn.cached, len(turn.text or "") + 10 * len(turn.calls)
         self.journal.append(tokens)
-        return await reply((claude_answer if is_claude else openai_answer)(turn, *tokens))(request)
+        return await reply(ANSWERS[operation](turn, *tokens))(request)
 
 
 def openai_answer(turn: Turn, into: int, cached: int, out: int) -> dict[str, Any]:
@@ -167,6 +174,75 @@ def seen_by_claude(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def responses_answer(turn: Turn, into: int, cached: int, out: int) -> dict[str, Any]:
+    """Return a turn as the Responses API answers it."""
+    content = [{"type": "output_text", "text": turn.text, "annotations": []}]
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    calls = [
+        {"type": "function_call", "id": "fc_1", "call_id": identifier, "name": name, "arguments": json.dumps(arguments)}
+        for identifier, name, arguments in turn.calls
+    ]
+    reason = {"length": "max_output_tokens"}.get(turn.reason, turn.reason)
+    is_whole = reason in {"stop", "tool_calls"}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "status": "completed" if is_whole else "incomplete",
+        "incomplete_details": None if is_whole else {"reason": reason},
+        "error": None,
+        "model": "m-1",
+        "output": [{"type": "reasoning", "id": "rs_1", "summary": []}, *([message] if turn.text else []), *calls],
+        "usage": {
+            "input_tokens": into,
+            "input_tokens_details": {"cached_tokens": cached},
+            "output_tokens": out,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": into + out,
+        },
+    }
+
+
+def seen_by_responses(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model sees of a request to the Responses API, which has no stops."""
+    assert body["store"] is False
+    system: list[Any] = []
+    turns: list[tuple[str, list[Any]]] = []
+    for item in body["input"]:
+        kind, role = item.get("type", "message"), item.get("role", "user")
+        content = item.get("content", item.get("output"))
+        parts = [{"type": "input_text", "text": content}] if isinstance(content, str) else content or []
+        things = [part["text"] if part["type"] == "input_text" else f"picture {part['image_url']}" for part in parts]
+        if kind == "function_call":
+            role, things = "assistant", [("call", item["call_id"], item["name"], json.loads(item["arguments"]))]
+        if kind == "function_call_output":
+            things = [("result", item["call_id"], things)]
+        if role in {"system", "developer"}:
+            system += things
+        elif turns and turns[-1][0] == role:
+            turns[-1][1].extend(things)
+        else:
+            turns.append((role, things))
+    form = body.get("text", {}).get("format")
+    return {
+        "system": system,
+        "turns": turns,
+        "stop": [],
+        "limit": body.get("max_output_tokens"),
+        "tools": [tool["name"] for tool in body.get("tools", ())],
+        "schema": form and form["schema"],
+        "sampling": [body.get("temperature"), body.get("top_p")],
+    }
+
+
+def by_responses(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model sees of a job by the Responses API: no stops, and no limit of less than 16 tokens."""
+    return {**seen, "stop": [], "limit": seen["limit"] and max(seen["limit"], 16)}
+
+
+RESPONSES_ONLY = "/responses-only"
+"""How the paths of a model begin that refuses chat completions."""
+SEEN = {"chat/completions": seen_by_openai, "messages": seen_by_claude, "responses": seen_by_responses}
+ANSWERS = {"chat/completions": openai_answer, "messages": claude_answer, "responses": responses_answer}
 CALL = ("call_1", "get_weather", {"city": "Zürich", "days": [1, None]})
 ASKED = {
     "id": "call_1",
@@ -306,15 +382,15 @@ OWN = {"stop_reason", "stop_sequence"}
 async def run(harness: Harness, job: Job, **secret: Any) -> tuple[dict[str, Any], Model]:
     """Return the result of a job on a connection, and the model that it called."""
     customer, model = harness.customer(**secret), Model(list(job[1]))
-    customer.account.answers[:] = [model.answer] * 5
+    customer.account.answers[:] = [model.answer] * 6
     result = await customer.run(input=job[0], options={"retry_delay_ms": 1})
     return result, model
 
 
 @pytest.mark.parametrize("name", JOBS)
-async def test_a_job_is_the_same_on_both(harness: Harness, name: str):
+async def test_a_job_is_the_same_on_all(harness: Harness, name: str):
     """
-    The model of either connection sees the same; the result has the same output, member for member, the same usage and
+    The model of each connection sees the same; the result has the same output, member for member, the same usage and
     the same error; and the usage records are the endpoint's journal.
     """
     job = JOBS[name]
@@ -322,25 +398,30 @@ async def test_a_job_is_the_same_on_both(harness: Harness, name: str):
 
     theirs, openai = await run(harness, job, endpoint=f"{url}/v1", provider="openai")
     ours, claude = await run(harness, job, endpoint=f"{url}/anthropic", provider="anthropic")
+    carried, responses = await run(harness, job, endpoint=f"{url}{RESPONSES_ONLY}/v1", provider="openai")
 
-    assert [job[2]] * 2 == [theirs["status"], ours["status"]]
-    assert [job[3]] * 2 == [(result.get("error") or {}).get("code") for result in (theirs, ours)]
     assert openai.seen == claude.seen
-    assert openai.journal == claude.journal
-    assert comparable(theirs.get("output")) == comparable(ours.get("output"))
+    assert list(map(by_responses, openai.seen)) == responses.seen
+    assert openai.journal == claude.journal == responses.journal
     counts = ("calls", "input_tokens", "output_tokens")
-    assert [theirs["usage"][count] for count in counts] == [ours["usage"][count] for count in counts]
+    for result in (theirs, ours, carried):
+        assert (job[2], job[3]) == (result["status"], (result.get("error") or {}).get("code"))
+        assert comparable(theirs.get("output")) == comparable(result.get("output"))
+        assert [theirs["usage"][count] for count in counts] == [result["usage"][count] for count in counts]
+    if carried.get("output"):
+        assert "chat/completions became responses" == carried["output"]["adapted"][0]
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
-async def test_records_are_the_journal(harness: Harness, provider: str):
+@pytest.mark.parametrize(
+    ("provider", "path"), [("openai", "/v1"), ("anthropic", "/anthropic"), ("openai", f"{RESPONSES_ONLY}/v1")]
+)
+async def test_records_are_the_journal(harness: Harness, provider: str, path: str):
     """All of the jobs on one connection: each answer has one record, with the endpoint's counts."""
-    path = "/v1" if provider == "openai" else "/anthropic"
     customer = harness.customer(endpoint=f"{harness.endpoint.url}{path}", provider=provider)
     journal = []
     for number, (request_input, turns, *_) in enumerate(JOBS.values()):
         model = Model(list(turns))
-        customer.account.answers[:] = [model.answer] * 5
+        customer.account.answers[:] = [model.answer] * 6
         await customer.run(job_id=f"job-{number}", input=request_input, options={"retry_delay_ms": 1})
         journal += model.journal
 
@@ -353,7 +434,7 @@ async def test_records_are_the_journal(harness: Harness, provider: str):
 
 
 def comparable(output: dict[str, Any] | None) -> Any:
-    """Return an output without ids, and tool calls' arguments as values; no member is left out otherwise."""
+    """Return an output without ids and adaptations, and tool calls' arguments as values; else it is whole."""
     if output is None:
         return None
     choices = [{name: value for name, value in choice.items() if name not in OWN} for choice in output["choices"]]
@@ -362,7 +443,8 @@ def comparable(output: dict[str, Any] | None) -> Any:
         choice["message"] = choice["message"] | (
             {"tool_calls": [call | {"function": arguments_of(call)} for call in calls]} if calls else {}
         )
-    return {**{name: value for name, value in output.items() if name != "id"}, "choices": choices}
+    members = {name: value for name, value in output.items() if name not in {"id", "adapted"}}
+    return {**members, "choices": choices}
 
 
 def arguments_of(call: Mapping[str, Any]) -> dict[str, Any]:

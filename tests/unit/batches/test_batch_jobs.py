@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from local.provider.account import Account
 from local.provider.faults import LOST, BatchFault, CallFault, RouteFault
 from shared import clock
 from shared.batches.queries import BatchQueries
@@ -113,6 +115,67 @@ async def test_a_refused_parameter_costs_another_batch_and_no_second_answer(at: 
     assert at.result(jobs[0])["output"]["adapted"] == ["temperature was left out"]
     assert account.journal.totals().calls == 3
     assert len(account.batches) == 2
+
+
+ONLY_RESPONSES = "This model is only supported in v1/responses and not in v1/{}."
+NOT_CHAT = (
+    "This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use "
+    "v1/completions?"
+)
+AZURE = "The {} operation does not work with the specified model, gpt-5-codex."
+
+
+def takes_responses_alone(account: Account, chat: str, completions: str, status: int = 404) -> None:
+    """Have an account's models refuse chat completions and completions with these sentences."""
+    for parameter, message in (("messages", chat), ("prompt", completions)):
+        fault = CallFault(status, "", message, "model", if_parameter=parameter)
+        account.faults.calls.add(fault, times=None)
+
+
+@pytest.mark.parametrize(
+    ("style", "refusals", "batches"),
+    [
+        ("openai", (ONLY_RESPONSES.format("chat/completions"), ""), 3),
+        ("openai", (NOT_CHAT, ONLY_RESPONSES.format("completions")), 4),
+        ("azure", (AZURE.format("chatCompletion"), AZURE.format("completion"), 400), 3),
+    ],
+)
+async def test_lines_of_a_model_of_responses_cost_another_batch_and_no_second_answer(
+    at: PatientApp, style: str, refusals: tuple[Any, ...], batches: int
+) -> None:
+    """The next jobs' lines are responses at once; two answers of a job are two lines."""
+    customer = at.customer(style=style)
+    account = at.accounts[customer]
+    takes_responses_alone(account, *refusals)
+    jobs = [await at.send(customer) for _ in range(3)]
+    await at.finish(jobs)
+    later = await at.send(customer, input={"prompt": "Again.", "parameters": {"n": 2}})
+    await at.finish([later])
+
+    for job in jobs:
+        output = at.result(job)["output"]
+        assert (f"Echo: Say {job}.", "stop") == (output["text"], output["finish_reason"])
+        assert ["chat/completions became responses"] == output["adapted"]
+    assert ["Echo: Again."] * 2 == [choice["message"]["content"] for choice in at.result(later)["output"]["choices"]]
+    assert 5 == account.journal.totals().calls == len(at.rows(customer, "u_"))
+    assert {("batch", "answered")} == {(row["processing"], row["outcome"]) for row in at.rows(customer, "u_")}
+    assert batches == len(account.batches)
+    assert {} == account.responses
+
+
+async def test_a_batch_of_a_model_of_responses_that_is_too_slow_is_bought_at_the_flex_tier(at: PatientApp) -> None:
+    """As one of chat completions."""
+    customer = at.customer()
+    account = at.accounts[customer]
+    takes_responses_alone(account, ONLY_RESPONSES.format("chat/completions"), "")
+    account.durations.in_progress_s = 80_000
+    options = {"processing": "cheapest", "deadline_s": 7200, "retry_delay_ms": 0}
+    jobs = [await at.send(customer, options=options) for _ in range(2)]
+    await at.finish(jobs)
+    assert {"succeeded"} == {at.result(job)["status"] for job in jobs}
+    assert [("standard", "flex")] * 2 == [
+        (row["processing"], row.get("service_tier")) for row in at.rows(customer, "u_")
+    ]
 
 
 async def test_a_refusal_of_a_line_is_the_jobs_error(at: PatientApp) -> None:
