@@ -17,7 +17,7 @@ from typing import Any
 from shared.actions.base import Context
 from shared.actions.completion import CHAT, CHAT_WITH_TOOLS
 from shared.actions.openai_api import has_responses
-from shared.errors import InvalidJob, JobError, RequestRejected
+from shared.errors import InvalidJob, JobError, ModelNotFound, RequestRejected
 from shared.upstream.capabilities import SAMPLING
 from shared.upstream.messages import Response
 
@@ -114,6 +114,10 @@ class Routes:
             following = self._following()
             if following is None:
                 raise (self._reason or error) from error
+        except ModelNotFound:
+            if len(self._called) == 1:  # the deployment has another model now, or is gone
+                self.ctx.capabilities.learn_replacement(self._learned_as, self._learned_as)
+            raise
         else:
             if len(self._called) > 1:
                 other = self._learned_as if operation == CHAT else operation

@@ -55,6 +55,8 @@ class BatchContext(ActionContext):
     wanted: list[Line] = field(default_factory=list)
     """What calls of this attempt have asked for."""
     _calls: Counter[str] = field(default_factory=Counter)
+    _bought: set[str] = field(default_factory=set)
+    """Steps of which a call was too late for a batch: so are its next ones, lest a line follows one that is missing."""
 
     def operation(
         self,
@@ -95,7 +97,9 @@ class BatchContext(ActionContext):
             key = self._next_key()
             line = self.lines.get(key)
             if line is None:
-                if self._is_cheapest and not self._batch_is_in_time(operation):
+                step = _step.get()
+                if self._is_cheapest and (step in self._bought or not self._batch_is_in_time(operation)):
+                    self._bought.add(step)
                     return None
                 self._want(key, operation)
             if line is None or line.answer is None:

@@ -9,7 +9,7 @@ import pytest
 from shared.actions import chat, multi_chat, summarize
 from shared.actions.chat_routes import COMPLETIONS, RESPONSES, as_prompt, names_another
 from shared.actions.completion import CHAT
-from shared.errors import RequestRejected, UpstreamFacts
+from shared.errors import ModelNotFound, RequestRejected, UpstreamFacts
 from tests.support.memory_context import MemoryContext, completion, in_turn, response, run_action
 
 NOT_CHAT = (
@@ -31,7 +31,7 @@ NO_TOOLS_EITHER = (
     "Function tools with reasoning_effort are not supported for gpt-5.4 in /v1/chat/completions. Please use "
     "/v1/responses instead."
 )
-NO_RESPONSES = "The model 'gpt-4o-search-preview' is not supported with the Responses API."
+NO_RESPONSES = "The requested model 'gpt-audio' is not supported with the Responses API."
 DEPLOYMENT = "https://r.openai.azure.com/openai/deployments/m"
 """An endpoint without responses."""
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -232,6 +232,20 @@ async def test_deployment_that_takes_chat_completions_again_is_learned(members: 
 
     assert ["One.", "Two.", "Three."] == [await answer(ctx, **members) for _ in range(3)]
     assert [CHAT, RESPONSES, RESPONSES, CHAT, CHAT] == paths(ctx)
+
+
+async def test_deployment_that_is_gone_is_forgotten():
+    """OpenAI calls a model unknown that has no responses; the next job is sent as it is."""
+    ctx = MemoryContext(
+        in_turn(refusal(ONLY_RESPONSES), responded("One."), ModelNotFound(NO_RESPONSES), completion("Two."))
+    )
+    await answer(ctx)
+
+    with pytest.raises(ModelNotFound):
+        await answer(ctx)
+
+    assert "Two." == await answer(ctx)
+    assert [CHAT, RESPONSES, RESPONSES, CHAT] == paths(ctx)
 
 
 @pytest.mark.parametrize(

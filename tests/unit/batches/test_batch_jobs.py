@@ -178,6 +178,20 @@ async def test_a_batch_of_a_model_of_responses_that_is_too_slow_is_bought_at_the
     ]
 
 
+async def test_what_follows_a_call_that_was_too_late_for_a_batch_is_bought_at_once(at: PatientApp) -> None:
+    """A line after a call that has none would not be found again once the model's operation is learned."""
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.durations.in_progress_s = 4000
+    await at.finish([await at.send(customer)])  # so long do chat completions take
+    takes_responses_alone(account, ONLY_RESPONSES.format("chat/completions"), "")
+    job = await at.send(customer, options={"processing": "cheapest", "deadline_s": 5400, "retry_delay_ms": 0})
+    await at.finish([job])
+    assert "succeeded" == at.result(job)["status"]
+    assert ["batch", "standard"] == sorted(row["processing"] for row in at.rows(customer, "u_"))
+    assert 1 == len(account.batches)
+
+
 async def test_a_refusal_of_a_line_is_the_jobs_error(at: PatientApp) -> None:
     customer = at.customer()
     account = at.accounts[customer]
