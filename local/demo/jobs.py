@@ -1,13 +1,19 @@
 """The demo's jobs, what each of them shows, and its result in one line."""
 
+import io
+import wave
+from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any
 
 from local.paths import PROJECT
-from local.stack.stack import CLAUDE
+from local.stack.stack import CLAUDE, PATIENT
 
 TEXT = PROJECT / "docs" / "scale.md"
 """The text of two jobs: a page of this project's docs."""
+PICTURE, RECORDING = "northwind/sofa.png", "northwind/call.wav"
+"""Blobs that two jobs read."""
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 FAILING = frozenset({"unknown member", "no connection"})
 """The titles of the jobs that fail on purpose: one is invalid, one is of a customer without a connection."""
 
@@ -23,6 +29,15 @@ class DemoJob:
     def job_id(self) -> str:
         """The job's id."""
         return str(self.job["job_id"])
+
+
+def demo_blobs() -> dict[str, bytes]:
+    """The blobs that jobs read, by their names in the container of inputs: a pixel, and a tenth of a second."""
+    audio = io.BytesIO()
+    with wave.open(audio, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(1600))
+    return {PICTURE: b64decode(_PIXEL), RECORDING: audio.getvalue()}
 
 
 def demo_jobs(*, real: bool) -> list[DemoJob]:
@@ -68,12 +83,32 @@ def demo_jobs(*, real: bool) -> list[DemoJob]:
         DemoJob("chat, after a 429", _chat("northwind", prompt="[fault: 429] A haiku, please.")),
         DemoJob("image", _job("northwind", "image", prompt="A lighthouse at dusk") | {"model": "gpt-image-2"}),
         DemoJob(
+            "edited image",
+            _job("northwind", "edit_image", images=[f"inputs/{PICTURE}"], prompt="At dusk") | {"model": "gpt-image-2"},
+        ),
+        DemoJob(
+            "recording",
+            _job("northwind", "transcribe", blob=f"inputs/{RECORDING}", response_format="srt") | {"model": "whisper-1"},
+        ),
+        DemoJob(
+            "speech",
+            _job("northwind", "speak", text="Your parcel has arrived.", voice="alloy") | {"model": "tts-1"},
+        ),
+        DemoJob(
             "embedding",
             _job("northwind", "embed", texts=["a queue of jobs"]) | {"model": "text-embedding-3-small"},
         ),
         DemoJob(
             "chat with Claude",
             _chat("northwind", system="Be brief.", prompt="What is the capital of Italy?") | {"connection": CLAUDE},
+        ),
+        DemoJob(
+            "response",
+            _job("northwind", "respond", input="Name the cheapest of three offers.") | {"connection": PATIENT},
+        ),
+        DemoJob(
+            "next connection",
+            _chat("northwind", prompt="A tagline, please.") | {"connection": ["europe", "default"]},
         ),
         DemoJob("raw request", _job("northwind", "raw", method="GET", path="models")),
     ]
@@ -94,9 +129,11 @@ def describe(result: dict[str, Any]) -> str:  # noqa: PLR0911 -- a table
     output = result["output"]
     if result["action"] == "multi_chat":
         return " ".join(answer["text"] for answer in output["answers"])
-    if result["action"] == "image":
+    if result["action"] in {"image", "edit_image"}:
         (image,) = output["images"]
         return "{width} x {height} {blob[content_type]}, {blob[size]} bytes".format(**image)
+    if result["action"] == "speak":
+        return "{content_type}, {size} bytes".format(**output["blob"])
     if result["action"] == "embed":
         return f"{output['vectors']} x {output['dimensions']} numbers"
     if result["action"] == "raw":

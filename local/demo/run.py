@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from azure.data.tables.aio import TableClient
-from azure.storage.blob.aio import BlobClient
+from azure.storage.blob.aio import BlobClient, ContainerClient
 from azure.storage.queue.aio import QueueClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.demo.billing import BILLED, console_url, make_invoice, publish_prices, usage_by_customer
-from local.demo.jobs import FAILING, DemoJob, demo_jobs
+from local.demo.jobs import FAILING, DemoJob, demo_blobs, demo_jobs
 from local.demo.patient import compare
 from local.demo.real_endpoint import allow, billing_note, use_real_endpoint
 from local.demo.tables import COLUMNS, amounts_table, error_texts, patient_table, results_table, usage_table, wrapped
@@ -41,8 +41,9 @@ OUTPUT = PROJECT / ".demo"
 """The only folder that the demo writes to: an image and an invoice to look at."""
 INVOICE_NOTE = "a month that has\nended was closed, with a copy of these records in it."
 STAND_IN_NOTE = (
-    "The answers are from a stand-in on this machine, not from a model; it counts no tokens of images and embeddings. "
-    "What ran is the app's own code, on emulated Storage and a stand-in for Key Vault. To use a real subscription:"
+    "The answers are from a stand-in on this machine, not from a model; it counts no tokens of images, audio and "
+    "embeddings. What ran is the app's own code, on emulated Storage and a stand-in for Key Vault. To use a real "
+    "subscription:"
 )
 PATIENT_NOTE = (
     "Those with `processing: batch` were lines of one batch. Its provider's event woke them, and so did the app's "
@@ -109,7 +110,7 @@ async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | N
         console.print(f"  {customer.id:<10} {real or customer.kind}")
     console.print("The jobs are of these three, and of tailspin, which has no connection.\n")
     if not real:  # whose prices nobody knows here
-        await publish_prices(hosts)
+        await asyncio.gather(publish_prices(hosts), _write_blobs(running))
     results, repeated = await _run_jobs(console, running, jobs)
     records = await _usage(running)
     console.print(note_on_repeat(jobs[0], records, identical=repeated), end="\n\n")
@@ -118,8 +119,8 @@ async def _show(console: Console, running: Stack, hosts: Hosts, *, real: str | N
         console.print(text, end="\n\n", markup=False)
     console.print(usage_table(records))
     if not real:
-        journal = await running.ai.journal(status=200)
-        console.print(f"The AI endpoint counted {len(journal)} billed calls; there are {len(records)} usage records.\n")
+        billed = len(await running.ai.journal(status=200)) + running.provider.totals().calls
+        console.print(f"The AI endpoints counted {billed} billed calls; there are {len(records)} usage records.\n")
         await _show_amounts(console, running, hosts)
     image = await _save_image(running, results)
     if image is not None:
@@ -203,6 +204,12 @@ async def _usage(running: Stack) -> list[dict[str, Any]]:
     """Every usage record, from the app's table."""
     async with TableClient.from_connection_string(running.storage.connection_string, "jobs") as table:
         return [dict(row) async for row in table.query_entities("RowKey ge 'u_' and RowKey lt 'u`'")]
+
+
+async def _write_blobs(running: Stack) -> None:
+    """Write the blobs that jobs read."""
+    async with ContainerClient.from_connection_string(running.storage.connection_string, "inputs") as inputs:
+        await asyncio.gather(*(inputs.upload_blob(name, data) for name, data in demo_blobs().items()))
 
 
 async def _save_image(running: Stack, results: Mapping[str, dict[str, Any]]) -> Path | None:

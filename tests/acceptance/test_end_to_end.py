@@ -221,13 +221,13 @@ def test_demo_shows_every_outcome():
     outcomes = re.compile(r"^ (\w+)  +(\w.*?)  +(succeeded|failed)  +(-|\d+ \+ \d+)  ", re.MULTILINE)
     used = re.compile(r"^ (\w+)  +(\S+)  +customer  +(\d+)  +(\d+|-)  +(\d+|-)  +(\d+|-)", re.MULTILINE)
     printed = "\n".join(line.rstrip() for line in demo.stdout.splitlines())
-    assert 12 == len(outcomes.findall(shown))
-    assert 6 == len(used.findall(shown))
+    assert 17 == len(outcomes.findall(shown))
+    assert 8 == len(used.findall(shown))
     assert shown in printed
     assert [] == [line for line in printed.splitlines() if len(line) > 80]
     invoice = (ROOT / ".demo/invoice.html").read_text(encoding="utf-8")
     assert "Statement northwind-0001" in invoice
-    assert "0.10 USD" in invoice
+    assert "0.20 USD" in invoice
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from local.demo.jobs import FAILING, DemoJob, demo_jobs
 from local.demo.patient import patient_jobs
 from local.demo.run import note_on_repeat
 from local.demo.tables import COLUMNS, amounts_table, error_texts, patient_table, results_table, usage_table
+from shared.contract.job import ACTIONS
 from shared.contract.price_book import decode_price_book
 
 JOBS = demo_jobs(real=False)
@@ -40,6 +41,12 @@ def record(customer: str, **counts: int) -> dict[str, Any]:
     names = dict.fromkeys(("calls", "input_tokens", "output_tokens", "images"), 0)
     common = {"PartitionKey": customer, "job_id": JOBS[0].job_id, "model": "gpt-image-2", "billed_to": "customer"}
     return {**common, **names, **counts}
+
+
+def test_every_action_has_a_job():
+    """And an endpoint of a customer's own gets only chats, of which summaries are made."""
+    assert set(ACTIONS) == {each.job["action"] for each in JOBS}
+    assert {"chat", "multi_chat", "summarize"} == {each.job["action"] for each in demo_jobs(real=True)}
 
 
 def test_a_failed_job_has_its_code_in_the_table_and_its_message_below():
@@ -147,7 +154,7 @@ def test_the_demos_prices_are_a_price_book():
     book = decode_price_book(PRICES.read_bytes())
 
     models = {"contoso-chat", "fabrikam-chat", "gpt-6-luna*", "gpt-image-2", "text-embedding-3-small"}
-    assert models | {"claude-sonnet-4-5*"} == {price.model for price in book.prices}
+    assert models | {"claude-sonnet-4-5*", "whisper-1", "tts-1"} == {price.model for price in book.prices}
     assert book.markups
 
 
