@@ -67,8 +67,10 @@ async def extract(file: BinaryIO, name: str) -> Extracted | Problem:
     `name`: the blob's. Raises Overtaxing, and Throttled if the system has no process left.
     """
     file.seek(0)
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory() as folder:
-        process = await _start(file, output, name, folder)
+    with tempfile.TemporaryFile() as output:
+        # Without a name, the folder stays empty, and a worker that is killed leaves nothing behind.
+        with tempfile.TemporaryDirectory() as folder:
+            process = await _start(file, output, name, folder)
         try:
             async with asyncio.timeout(MAX_WALL_S):
                 status = await process.wait()

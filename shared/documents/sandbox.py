@@ -13,6 +13,7 @@ import ctypes
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ _FIRST_TO_END = b"1000"
 """Its score when memory is short: the system ends it before the worker."""
 _NAMESPACES = 0x10000000 | 0x40000000 | 0x08000000 | 0x04000000
 """CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS."""
-_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 1, 22, 38, 2
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1
 """SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM."""
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
@@ -57,6 +58,7 @@ membarrier, rseq.
 
 def limit(max_output_bytes: int) -> None:
     """Limit what the process may take. Call this before the document's program is imported."""
+    _end_with_worker()
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
     with contextlib.suppress(OSError):
@@ -75,10 +77,18 @@ def lock() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).unshare(_NAMESPACES)  # without the right to, it stays where it is
+        _end_with_worker()  # once more: who changes its rights may lose that
     _set_limit("RLIMIT_NOFILE", 0)
     _set_limit("RLIMIT_NPROC", 0)
     if sys.platform == "linux":
         _filter_calls()
+
+
+def _end_with_worker() -> None:
+    """Have the system end the process when the worker ends, even if that is killed."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _set_limit(name: str, value: int) -> None:

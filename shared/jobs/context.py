@@ -183,8 +183,7 @@ class ActionContext:
 
     async def read_document(self, named: NamedBlob) -> Document:
         """See Context."""
-        self.attempt.time.check(self.attempt.lease.retries)
-        return await self.services.inputs.documents.read(self.attempt.job.customer, named)
+        return await self.services.inputs.documents.read_in_time(self.attempt, self.services.drain, named)
 
     async def _do(self, work: Callable[[], Awaitable[Step]]) -> Step:
         responses: list[Response] = []

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from shared.actions.base import Document
@@ -20,13 +22,16 @@ from shared.documents.kinds import HEAD_BYTES, MEDIA_TYPES, Kind, encoding_of, l
 from shared.documents.process import Documents, Overtaxing
 from shared.documents.sentences import SENTENCES, TOO_MUCH
 from shared.documents.text_builder import MAX_TEXT_BYTES
-from shared.errors import InvalidJob
+from shared.errors import InvalidJob, Throttled
 
 if TYPE_CHECKING:
+    from shared.jobs.attempt import Attempt
+    from shared.jobs.drain import Drain
     from shared.jobs.inputs import Inputs
 
 MAX_DOCUMENT_BYTES = 64_000_000
 _SMALL_BYTES = 1024 * 1024
+_RETRY_S = 10.0
 _BYTES_PER_CHARACTER = 4
 """Of a text in memory, if one of its characters needs so many."""
 
@@ -38,13 +43,23 @@ class DocumentInputs:
         self._inputs = inputs
         self._documents = Documents()
 
+    async def read_in_time(self, attempt: Attempt, drain: Drain, named: NamedBlob) -> Document:
+        """See `actions.base.Context.read_document`. It ends with the attempt's time, and with the worker."""
+        retries = attempt.lease.retries
+        attempt.time.check(retries)
+        try:
+            async with drain.call(), asyncio.timeout_at(attempt.time.ends_at):  # unbilled: the stop ends it at once
+                return await self.read(attempt.job.customer, named)
+        except TimeoutError:
+            raise attempt.time.over(retries) from None
+
     async def read(self, customer: str, named: NamedBlob) -> Document:
-        """See `actions.base.Context.read_document`."""
+        """Return a document. Raises InvalidJob, which names the blob; StorageUnavailable; Throttled."""
         small = await self._inputs.read_small(customer, named)
         if small is not None and (kind := _text_kind(small, named)):
             return Document(_decode(small, named), MEDIA_TYPES[kind])
         async with self._documents.turn(customer):
-            with tempfile.TemporaryFile() as opened:
+            with _room(), tempfile.TemporaryFile() as opened:
                 file = cast(BinaryIO, opened)
                 if small is None:
                     await self._copy(customer, named, file)
@@ -89,6 +104,17 @@ class DocumentInputs:
             is_extracted=True,
             memory=memory,
         )
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Have a worker whose disk is full say so, and not that it has a fault."""
+    try:
+        yield
+    except TimeoutError:  # an OSError, too
+        raise
+    except OSError:
+        raise Throttled("The worker has no room left to copy a document.", _RETRY_S) from None
 
 
 def _text_kind(head: bytes, named: NamedBlob) -> Kind | None:

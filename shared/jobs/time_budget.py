@@ -105,7 +105,11 @@ class TimeBudget:
     def check(self, retries: int) -> None:
         """Raise UpstreamRetryLater, with the retries used up, if no call may start any more."""
         if not self.allows_try():
-            deadline_s = self.job.options.lasts_s
-            at_deadline = f"The job's deadline of {deadline_s:g} s passed before its next call could start."
-            message = at_deadline if self._ends_at_deadline else "The attempt's time was up."
-            raise UpstreamRetryLater(UpstreamTimeout(message, UpstreamFacts(transient=True)), _RESUME_S, retries)
+            raise self.over(retries)
+
+    def over(self, retries: int) -> UpstreamRetryLater:
+        """Return what an attempt ends with whose time is up before its next call."""
+        deadline_s = self.job.options.lasts_s
+        at_deadline = f"The job's deadline of {deadline_s:g} s passed before its next call could start."
+        message = at_deadline if self._ends_at_deadline else "The attempt's time was up."
+        return UpstreamRetryLater(UpstreamTimeout(message, UpstreamFacts(transient=True)), _RESUME_S, retries)

@@ -101,6 +101,44 @@ async def test_an_attempt_that_ends_between_documents_has_read_none_in_vain(
     assert result["attempts"] >= 3
 
 
+def _hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the process that reads a document never end."""
+    monkeypatch.setattr(process, "_COMMAND", "import time; time.sleep(60)")
+
+
+async def test_reading_ends_with_the_deadline(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """And the error says so, not that the document is at fault."""
+    _hang(monkeypatch)
+    customer = worker.customer()
+    (blob,) = await store(worker, customer, a_pdf=b"%PDF-1")
+    started = asyncio.get_running_loop().time()
+
+    result = await worker.run(customer, action="summarize", input={"blob": blob}, options={"deadline_s": 1})
+
+    assert ("timeout", True) == (result["error"]["code"], "deadline of 1 s passed" in result["error"]["message"])
+    assert asyncio.get_running_loop().time() - started < 5
+
+
+async def test_reading_ends_with_the_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """A worker that stops hands the job over at once, and the next one reads the document."""
+    customer = worker.customer()
+    (blob,) = await store(worker, customer, a_pdf=pdf([lines("Rent.")]))
+    job: dict[str, Any] = {"action": "summarize", "job_id": "s", "input": {"blob": blob}}
+    with monkeypatch.context() as patched:
+        _hang(patched)
+        reading = asyncio.create_task(worker.deliver(customer, **job))
+        while not worker.services.inputs.documents._documents._turns:  # noqa: ASYNC110  # it has no event
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+        await worker.services.drain.stop()
+        assert await reading is None
+
+    ((body, _),) = worker.requeued()
+    assert "waiting" == worker.row(customer, "s")["state"]
+    assert "succeeded" == (await worker.another().run(customer, body))["status"]
+
+
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_worker_that_dies_at_any_write_changes_no_text(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, after: bool

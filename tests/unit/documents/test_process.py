@@ -9,7 +9,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -179,6 +181,40 @@ async def test_a_cancelled_read_ends_its_process(monkeypatch: pytest.MonkeyPatch
     assert asyncio.get_running_loop().time() - started < 10
 
 
+@pytest.mark.skipif(not LINUX, reason="only Linux ends a process with another one")
+@pytest.mark.parametrize("start", ["", "sandbox.lock()"], ids=["reading", "locked"])
+def test_a_killed_worker_leaves_nothing(tmp_path: Path, start: str):
+    """Neither its process, which could go on for ever, nor its folder."""
+    endless = (
+        f"import sys; sys.path[:] = sys.argv[2:]\\nfrom shared.documents import sandbox; sandbox.limit(9); {start}"
+    )
+    worker = (
+        "import asyncio, sys, tempfile\n"
+        "from shared.documents import process\n"
+        f"process._COMMAND = '{endless}\\nwhile True: pass'\n"
+        "asyncio.run(process.extract(tempfile.TemporaryFile(), 'a'))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", worker], env=environment) as running:
+        try:
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+            _wait(lambda: bool(children.read_text()))
+            reader = Path(f"/proc/{children.read_text().strip()}")
+            _wait(lambda: b"1000" in (reader / "oom_score_adj").read_bytes())  # it gives up its rights
+            time.sleep(0.3)
+        finally:
+            running.kill()
+    _wait(lambda: not reader.exists() or "State:\tZ" in (reader / "status").read_text())
+    assert [] == [*tmp_path.iterdir()]
+
+
+def _wait(holds: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
+
+
 async def test_customers_take_turns(monkeypatch: pytest.MonkeyPatch):
     """One document of a customer is read at a time, and two of a worker; a job that waits long is requeued."""
     documents, running, seen = Documents(), set[str](), list[set[str]]()
@@ -264,11 +300,12 @@ def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch, data: Any, problem: 
         lambda: b"<html>" + b"<!" * 20_000_000,
         lambda: b"<html><table>" + b"<tr><td>x" * 3_000_000,
         lambda: docx("<w:tbl><w:tr><w:tc>" * 1_000_000),
+        lambda: b"<html><img alt='" + b"x" * 15_000_000 + b"'>",
         lambda: docx("<w:p><w:r><w:t>x</w:t></w:r></w:p>" * 2_000_000, method=zipfile.ZIP_STORED),
         lambda: b"PK\x03\x04" + bytes(60_000_000),
         lambda: b"%PDF-1.7\n" + b"1 0 obj\n[" * 5_000_000,
     ],
-    ids=["bomb", "pages", "operators", "lists", "tags", "table", "tables", "paragraphs", "zip", "objects"],
+    ids=["bomb", "pages", "operators", "lists", "tags", "table", "tables", "attribute", "paragraphs", "zip", "objects"],
 )
 async def test_a_monster_leaves_the_worker_alone(data: Any, monkeypatch: pytest.MonkeyPatch):
     """It is read or refused; the worker serves others meanwhile, and takes no more memory than the text."""

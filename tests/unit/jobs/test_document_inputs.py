@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
@@ -133,6 +134,19 @@ async def test_monster_is_named(monkeypatch: pytest.MonkeyPatch):
     inputs, _ = await opened(a_pdf=b"%PDF-")
 
     with pytest.raises(InvalidJob, match=r"^`input.blob` \(inputs/acme/a.pdf\) takes too much memory or time to read"):
+        await inputs.documents.read("acme", blob("a.pdf"))
+
+
+async def test_a_full_disk_is_the_workers(monkeypatch: pytest.MonkeyPatch):
+    """The job is requeued: another worker may have room."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", full)
+    inputs, _ = await opened(a_pdf=b"%PDF-")
+
+    with pytest.raises(Throttled, match="no room left"):
         await inputs.documents.read("acme", blob("a.pdf"))
 
 
