@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from shared.documents.docx_numbering import Numbering
 from shared.documents.docx_styles import Style, Styles, read_property
 from shared.documents.extracted import Extracted
+from shared.documents.kinds import Unreadable
 from shared.documents.office import Attributes, Package
 from shared.documents.table_stack import TableStack
 from shared.documents.text_builder import TextBuilder
@@ -116,6 +117,8 @@ class _Body(_Runs):
         super().start(name, attributes)
         if self._left_out:
             return
+        if name == "altChunk":  # a file that Word reads when it opens this one
+            raise Unreadable("chunks")
         if name == "tbl":
             self._tables.begin()
         elif name == "tr":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from html.parser import HTMLParser
 from typing import BinaryIO
 
@@ -11,7 +12,8 @@ from shared.documents.kinds import HEAD_BYTES, encoding_of
 from shared.documents.table_stack import TableStack
 from shared.documents.text_builder import TextBuilder
 
-_CHUNK_BYTES = 64 * 1024
+_CHUNK_BYTES = 1024 * 1024
+"""What is open at the end of a chunk, such as an attribute with a picture, is read again with the next one."""
 _UNSEEN = frozenset({"script", "style", "template", "noscript", "svg", "math", "iframe", "object", "canvas", "select"})
 _BLOCKS = frozenset(
     {
@@ -21,8 +23,18 @@ _BLOCKS = frozenset(
     }
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_HIDDEN = re.compile("(?:display:none|visibility:hidden)", re.IGNORECASE)
 _TITLE = -1
 """As a heading's level."""
+_TABLE_PARTS = frozenset({"thead", "tbody", "tfoot"})
+_LEFT_OPEN: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "p": (frozenset(), _BLOCKS | _HEADINGS.keys() | {"li"}),
+    "li": (frozenset({"ul", "ol"}), frozenset({"li"})),
+    **dict.fromkeys(("dt", "dd"), (frozenset({"dl"}), frozenset({"dt", "dd"}))),
+    **dict.fromkeys(("td", "th"), (frozenset({"table"}), _TABLE_PARTS | {"td", "th", "tr"})),
+    **dict.fromkeys(("tr", *_TABLE_PARTS), (frozenset({"table"}), _TABLE_PARTS | {"tr"})),
+}
+"""Tags that need no end: what has them again within, and what ends them (html.spec.whatwg.org/#optional-tags)."""
 _VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 )
@@ -56,7 +68,7 @@ class _Page(HTMLParser):
         """Of the item that has begun, until its text is added."""
         self._pre = 0
         self._unseen: list[str] = []
-        """The tags that hide what is within: the outer one, and those of its name within."""
+        """The tags that hide what is within: the outer one, and those within whose ends are not its end."""
 
     def finish(self) -> str:
         """Return the text."""
@@ -65,11 +77,12 @@ class _Page(HTMLParser):
         return self._builder.text()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._unseen:
-            if tag == self._unseen[0]:
+        if self._is_unseen(tag, is_end=False):
+            outer = self._unseen[0]
+            if tag == outer if outer not in _LEFT_OPEN else tag in _LEFT_OPEN[outer][0]:
                 self._unseen.append(tag)
             return
-        if tag in _UNSEEN or (tag not in _VOID and tag not in {"p", "li"} and _is_hidden(attrs)):
+        if tag in _UNSEEN or (tag not in _VOID and _is_hidden(attrs)):
             self._unseen.append(tag)
         elif tag == "br":
             self._parts.append("\n")
@@ -104,10 +117,19 @@ class _Page(HTMLParser):
         elif tag in {"td", "th"}:
             self._tables.begin_cell()
 
+    def _is_unseen(self, tag: str, *, is_end: bool) -> bool:
+        """Return whether a tag is within what is hidden. It may end that."""
+        if len(self._unseen) == 1 and self._unseen[0] in _LEFT_OPEN:
+            within, ends = _LEFT_OPEN[self._unseen[0]]
+            if tag in ends or (is_end and tag in within):
+                self._unseen.clear()
+        return bool(self._unseen)
+
     def handle_endtag(self, tag: str) -> None:
-        if self._unseen:
-            if tag == self._unseen[0]:
-                self._unseen.pop()
+        if self._unseen and tag == self._unseen[-1]:
+            self._unseen.pop()
+            return
+        if self._is_unseen(tag, is_end=True):
             return
         if tag in _HEADINGS or tag == "title":
             self._flush()
@@ -159,6 +181,6 @@ class _Page(HTMLParser):
 
 def _is_hidden(attrs: list[tuple[str, str | None]]) -> bool:
     return any(
-        name == "hidden" or (name == "style" and "display:none" in (value or "").replace(" ", "").casefold())
+        name == "hidden" or (name == "style" and _HIDDEN.search("".join((value or "").split())) is not None)
         for name, value in attrs
     )

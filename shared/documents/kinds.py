@@ -19,6 +19,7 @@ MEDIA_TYPES: dict[Kind, str] = {
 
 Problem = Literal[
     "binary",
+    "chunks",
     "damaged",
     "encrypted",
     "entities",
@@ -49,6 +50,38 @@ _STARTS: dict[bytes, Look] = {
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _HTML_TAG = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _ANY_TAG = re.compile(r"<(?:!|[a-z])", re.IGNORECASE)
+_PAGE_ENCODINGS = {
+    **{name: name for name in ("cp866", "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "cp874", "gb18030", "hz")},
+    **{name: name for name in ("euc_jp", "iso2022_jp", "cp932", "cp949", "big5hkscs", "cp950", "johab")},
+    **{f"cp{number}": f"cp{number}" for number in range(1250, 1259)},
+    **{f"iso8859-{number}": f"iso8859-{number}" for number in (*range(2, 9), 10, 13, 14, 15, 16)},
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+"""
+What a page is read in that declares the encoding, as browsers do (encoding.spec.whatwg.org/#names-and-labels). Others
+are no page's: Python also has codecs that make other text of ASCII, are slow, or fail.
+"""
+_LABELS = {
+    "x-sjis": "shift_jis",
+    "windows-31j": "cp932",
+    "windows-874": "cp874",
+    "dos-874": "cp874",
+    "x-gbk": "gbk",
+    "iso-8859-8-i": "iso8859-8",
+    "x-euc-jp": "euc_jp",
+    "x-mac-cyrillic": "mac-cyrillic",
+    "x-cp1252": "cp1252",
+}
+"""Names of encodings that Python does not know."""
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s{0,9}=\s{0,9}["']?([\w.:-]{1,40})""", re.IGNORECASE)
 
 
@@ -83,14 +116,11 @@ def encoding_of(head: bytes, *, is_html: bool = False) -> str:
         return "utf-16"
     if is_html and not head.startswith(codecs.BOM_UTF8) and (declared := _CHARSET.search(head)):
         try:
-            codec = codecs.lookup(declared[1].decode())
+            label = declared[1].decode().casefold()
+            codec = codecs.lookup(_LABELS.get(label, label))
         except LookupError:
             return "utf-8-sig"
-        # Pages that declare Latin-1 are read as Windows' code page (encoding.spec.whatwg.org/#names-and-labels).
-        if codec.name in {"ascii", "iso8859-1"}:
-            return "cp1252"
-        if codec._is_text_encoding and not codec.name.startswith(("utf-16", "utf-32")):  # noqa: SLF001  # no other way
-            return codec.name
+        return _PAGE_ENCODINGS.get(codec.name, "utf-8-sig")
     return "utf-8-sig"
 
 

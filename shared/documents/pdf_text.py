@@ -16,6 +16,7 @@ import pypdfium2.raw as pdfium
 
 from shared.documents.extracted import Extracted, ranges
 from shared.documents.kinds import Unreadable
+from shared.documents.pdf_fields import values_of
 from shared.documents.pdf_glyphs import is_broken
 from shared.documents.pdf_glyphs import lines_of as lines_by_position
 from shared.documents.text_builder import MAX_TEXT_BYTES, TextBuilder
@@ -31,6 +32,7 @@ _FONT_STEP = 2
 _HYPHEN = re.compile("[\x02\ufffe]\r?\n?")
 # A bullet that the font may have in its own place.
 _BULLET = re.compile("\\s*[•‣◦▪●○■□\u2013\ue000-\uf8ff]\\s+")
+_UNKNOWN = re.compile("[\ue000-\uf8ff\ufffd]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _PICTURES = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_FORM)
 
@@ -62,7 +64,9 @@ def read_pdf(file: BinaryIO) -> Extracted:
 
 def _read_page(document: Any, index: int) -> tuple[list[_Line], bool]:
     page = pdfium.FPDF_LoadPage(document, index)
+    values: list[_Line] = []
     if page and pdfium.FPDFPage_GetAnnotCount(page):
+        values = [(value, 0) for value in values_of(page)]
         # What is filled in into a form, or written on a page, becomes a part of it when it is loaded anew.
         pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY)
         pdfium.FPDF_ClosePage(page)
@@ -72,12 +76,21 @@ def _read_page(document: Any, index: int) -> tuple[list[_Line], bool]:
     try:
         text_page = pdfium.FPDFText_LoadPage(page)
         try:
-            lines = _lines_of(text_page) if text_page else []
+            lines = [*(_lines_of(text_page) if text_page else ()), *values]
         finally:
             pdfium.FPDFText_ClosePage(text_page)
+        if _is_illegible(lines):
+            return [], True
         return lines, not lines and _has_picture(page)
     finally:
         pdfium.FPDF_ClosePage(page)
+
+
+def _is_illegible(lines: list[_Line]) -> bool:
+    """Return whether a page's fonts do not say what most of its characters are."""
+    text = "".join(line for line, _ in lines)
+    unknown = len(_UNKNOWN.findall(text))
+    return unknown > 0 and 2 * unknown > len("".join(text.split()))
 
 
 def _has_picture(page: Any) -> bool:

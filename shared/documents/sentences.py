@@ -10,6 +10,7 @@ _KINDS = "PDF, DOCX, PPTX, HTML, Markdown and plain text can be summarized."
 
 SENTENCES: dict[Problem, str] = {
     "binary": f"is neither text nor a known document. {_KINDS}",
+    "chunks": "has other files as its text. Open it in Word, and save it again.",
     "damaged": "is damaged or cut off.",
     "encrypted": "is encrypted. Save it without a password.",
     "entities": "declares a document type or entities in its XML, as no Office program does.",

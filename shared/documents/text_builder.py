@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from shared.documents.kinds import Unreadable
@@ -11,6 +12,7 @@ MAX_TEXT_BYTES = 16 * 1024 * 1024
 _MAX_DEPTH = 10
 """Of a list's indentation."""
 _MAX_LEVEL = 6
+_BAR = re.compile(r"(?<!\\)\|")
 _LONG_CELL = 400
 """Characters. A table with longer cells arranges a page's text; as rows, it could hardly be split."""
 
@@ -75,5 +77,5 @@ class TextBuilder:
 
 
 def table_row(cells: Sequence[str]) -> str:
-    """Return cells in one line."""
-    return " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+    """Return cells in one line. Those of inner tables are in such a line already."""
+    return " | ".join(_BAR.sub(r"\\|", " ".join(cell.split())) for cell in cells)

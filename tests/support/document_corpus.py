@@ -124,6 +124,25 @@ def _filled_in() -> bytes:
     return pdf([lines("Name of the tenant:")], annotations=b"5 0 R", objects=[field, form])
 
 
+def _undrawn() -> bytes:
+    field = b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (Jane Doe) /F %d /Rect [99 700 299 720] >>"
+    note = b"<< /Type /Annot /Subtype /FreeText /Contents (Signed.) /F 4 /Rect [99 600 299 620] >>"
+    objects = [field % 4, note, field.replace(b"Jane Doe", b"Secret") % 2]
+    return pdf([lines("Name of the tenant:")], annotations=b"5 0 R 6 0 R 7 0 R", objects=objects)
+
+
+def _illegible() -> bytes:
+    """A page whose font says of its letters that they are characters of its own."""
+    map_ = (
+        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /x def 1 begincodespacerange "
+        b"<00> <FF> endcodespacerange 1 beginbfrange <00> <FF> <E000> endbfrange endcmap end end"
+    )
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 5 0 R >>"
+    data = pdf([lines("Nobody can tell.")], objects=[b"<< /Length %d >>\nstream\n%s\nendstream" % (len(map_), map_)])
+    usual = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
+    return data.replace(usual, font)
+
+
 def _moved() -> bytes:
     return docx(
         "<w:p><w:ins><w:r><w:t>New. </w:t></w:r></w:ins><w:del><w:r><w:delText>Gone. </w:delText></w:r></w:del>"
@@ -250,6 +269,17 @@ CORPUS = [
         ("no", "x()", "p{}"),
     ),
     Sample(
+        "left-open.html",
+        _html(
+            "<p hidden>no<p>One<ul><li hidden>no<ul><li>no</ul>no<li>Two</ul><ol><li hidden>no</ol>Three"
+            "<dl><dt hidden>no<dd>Four</dl><p style='Visibility: hidden'>no<div>Five</div>"
+            "<table><tr><td hidden>no<table><tr><td>no</table>no<td>Six<tr style='display:none'><td>no<td>no"
+            "<tr><td>Seven<td hidden>no</table>Eight"
+        ),
+        ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"),
+        ("no",),
+    ),
+    Sample(
         "outside.html",
         _html('<img src="http://127.0.0.1:9/x.png" alt="A hall"><iframe src="file:///etc/passwd"></iframe>'),
         ("A hall",),
@@ -259,6 +289,10 @@ CORPUS = [
     Sample("empty.html", _html("<script>x</script>"), problem="no_text"),
     Sample("latin.html", lambda: b'<html><meta charset="iso-8859-1"><p>5 \x80 f\xfcr Gr\xfc\xdfe', ("5 € für Grüße",)),
     Sample("japanese.html", lambda: '<html><meta charset="shift_jis">価格'.encode("shift_jis"), ("価格",)),
+    Sample("shift.html", lambda: '<html><meta charset="x-sjis">①'.encode("cp932"), ("①",)),
+    Sample("euro.html", lambda: '<html><meta charset="gb2312">价格 €'.encode("gb18030"), ("价格 €",)),
+    Sample("seven.html", lambda: b'<html><meta charset="utf-7">+ADw-b+AD4-', ("+ADw-b+AD4-",)),
+    Sample("undefined.html", lambda: b'<html><meta charset="undefined">Defined.', ("Defined.",)),
     Sample("unknown.html", lambda: b'<html><meta charset="no-such">Gr\xc3\xbc\xc3\x9fe', ("Grüße",)),
     Sample("wide.html", lambda: "<html><p>Grüße".encode("utf-16"), ("Grüße",)),
     Sample("commented.txt", lambda: b"\n<!-- a --><?xml version='1.0'?><!doctype html><p>Late.", ("Late.",), ("<",)),
@@ -324,6 +358,14 @@ CORPUS = [
         pages=1,
     ),
     Sample("filled-in.pdf", _filled_in, ("Name of the tenant:", "Jane Doe"), pages=1),
+    Sample(
+        "undrawn.pdf",
+        _undrawn,
+        ("[Page 1]\n\nName of the tenant:\nname: Jane Doe\nSigned.",),
+        ("Secret",),
+        pages=1,
+    ),
+    Sample("illegible.pdf", _illegible, problem="scanned"),
     Sample("loop.pdf", _loop_of_pages, ("Once.",)),
     Sample("form.pdf", _form_of_itself, ("Around.",), pages=1),
     Sample(
@@ -366,6 +408,14 @@ CORPUS = [
         ),
         ("| a | b c \\| d |", "\n\nAlone"),
     ),
+    Sample(
+        "deeper-tables.docx",
+        lambda: docx(
+            table([paragraph("a"), table([paragraph("b"), table([paragraph("c"), paragraph("d|e")]) + paragraph("")])])
+        ),
+        ("| a | b \\| c \\| d\\|e |",),
+    ),
+    Sample("chunks.docx", lambda: docx(paragraph("Before.") + '<w:altChunk r:id="r9"/>'), problem="chunks"),
     Sample("changes.docx", _moved, ("New. Seen.",), ("Gone", "Elsewhere", "Hidden", "PAGE")),
     Sample(
         "notes.docx",
