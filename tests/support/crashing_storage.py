@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 _SCANS = frozenset({"scan"})
 
@@ -24,25 +24,32 @@ class Fate:
     chance: random.Random | None = None
     """Lets others run before an operation, as chance has it."""
     operations: int = field(default=0, init=False)
+    has_died: bool = field(default=False, init=False)
 
     async def begin(self) -> int:
         """Begin an operation; return its number."""
+        if self.has_died:
+            raise WorkerDied
         self.operations += 1
         number = self.operations
         for _ in range(self.chance.randrange(4) if self.chance is not None else 0):
             await asyncio.sleep(0)
         if number == self.dies_at and not self.after:
-            raise WorkerDied
+            self._die()
         return number
 
     def end(self, number: int) -> None:
         """End an operation."""
-        if number == self.dies_at:
-            raise WorkerDied
+        if number == self.dies_at or self.has_died:
+            self._die()
+
+    def _die(self) -> NoReturn:
+        self.has_died = True
+        raise WorkerDied
 
 
 class Mortal:
-    """A table, or blobs, as the worker with this fate sees them."""
+    """A table, blobs, or a client of endpoints, as the worker with this fate sees them."""
 
     def __init__(self, store: Any, fate: Fate) -> None:
         self._store, self._fate = store, fate
