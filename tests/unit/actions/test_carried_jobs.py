@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
+from openai import AsyncOpenAI
 
 from shared.contract.budget import Budget
 from tests.support.customers import Customer
@@ -105,6 +106,56 @@ async def test_a_chat_is_carried_and_the_next_ones_are_right_at_once(worker: Wor
         )
         for row in rows
     }
+
+
+async def test_the_request_is_the_official_clients(worker: Worker):
+    """What a chat becomes is what the client sends for the same; it reads the same answer."""
+    customer, model = carried(worker)
+    schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    picture = "data:image/png;base64,AAAA"
+    parameters = {
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": schema, "strict": True}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+        "reasoning_effort": "low",
+        "verbosity": "low",
+        "max_completion_tokens": 99,
+        "metadata": {"order": "7"},
+        "user": "u",
+    }
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": picture}}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "17"},
+    ]
+
+    result = await worker.run(customer, input={"messages": messages, "parameters": parameters})
+    async with AsyncOpenAI(base_url=f"{customer.account.base}/v1", api_key=customer.account.key) as client:
+        response = await client.responses.create(
+            model="gpt-6-codex",
+            input=[
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "input_image", "image_url": picture, "detail": "auto"}]},
+                {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "call_1", "output": "17"},
+            ],
+            tools=[{"type": "function", "name": "f", "parameters": schema, "strict": True}],
+            tool_choice={"type": "function", "name": "f"},
+            text={"format": {"type": "json_schema", "name": "a", "schema": schema}, "verbosity": "low"},
+            reasoning={"effort": "low"},
+            max_output_tokens=99,
+            metadata={"order": "7"},
+            user="u",
+            store=False,
+        )
+
+    ours, theirs = model.sent
+    assert theirs == ours
+    assert response.output_text == result["output"]["text"]
+    assert response.usage is not None
+    assert response.usage.total_tokens == result["usage"]["total_tokens"]
 
 
 async def test_what_is_learned_is_the_customers_own(worker: Worker):
