@@ -74,6 +74,14 @@ class InputBlob(NamedTuple):
     """What it takes of the worker's memory, if that is much: keep it as long as what was made of the data."""
 
 
+class InputBlobs(NamedTuple):
+    """Blobs that the input names."""
+
+    data: list[bytes]
+    memory: object = None
+    """As in InputBlob."""
+
+
 class InputFile(Protocol):
     """A blob that the input names, which is read in pieces. All of them are of one version."""
 
@@ -194,11 +202,15 @@ class Context(Protocol):
     async def save_blob(self, name: str, data: bytes, content_type: str) -> OutputBlob:
         """Write a blob of the job: `{customer}/{job_id}/{name}`. Raises StorageUnavailable."""
 
-    async def read_blob(self, blob: BlobName, *, at: str) -> InputBlob:
-        """Read a blob that the input names in its member `at`. Raises InvalidJob, StorageUnavailable."""
+    async def read_blobs(self, blobs: Sequence[NamedBlob], *, max_bytes: int) -> InputBlobs:
+        """
+        Read blobs that the input names, of at most `max_bytes` together, to be sent in one request as they are.
+
+        Raises InvalidJob, StorageUnavailable, and RetryLater if there is no memory for them.
+        """
 
     async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
-        """As `read_blob`, for one that is too large to be whole in memory, of at most `max_bytes`."""
+        """As `read_blobs`, for one that is too large to be whole in memory, of at most `max_bytes`."""
 
     async def read_document(self, named: NamedBlob) -> Document:
         """

@@ -61,7 +61,8 @@ async def run(request: Respond, ctx: Context) -> Completed:
     """See Action."""
     check_connection(ctx.connection)
     creator = cast(ResponseCreator, ctx)
-    response, adapted = await creator.create(partial(_operation, request, creator))
+    memory: list[object] = []  # of the blobs, as long as the request
+    response, adapted = await creator.create(partial(_operation, request, creator, memory))
     return await ctx.compute(read_response, response, adapted, large=response.is_large)
 
 
@@ -82,8 +83,8 @@ def check_connection(connection: Connection) -> None:
         )
 
 
-async def _operation(request: Respond, ctx: Context) -> JsonOperation:
-    body: dict[str, Any] = {**request.parameters, "input": await _with_files(request, ctx)}
+async def _operation(request: Respond, ctx: Context, memory: list[object]) -> JsonOperation:
+    body: dict[str, Any] = {**request.parameters, "input": await _with_files(request, ctx, memory)}
     if request.in_background:
         body |= {"background": True, "store": True}
     if request.instructions is not None:
@@ -95,18 +96,17 @@ async def _operation(request: Respond, ctx: Context) -> JsonOperation:
     return ctx.operation(OPERATION, body, droppable=SAMPLING)
 
 
-async def _with_files(request: Respond, ctx: Context) -> str | list[Any]:
-    """Return the input, each blob that it names as a data URL."""
-    left, urls = MAX_FILE_BYTES, dict[int, dict[str, Any]]()
-    for each in request.blob_parts():
-        name, at = each.named.blob, each.named.at
-        blob = await ctx.read_blob(name, at=at)
-        left -= len(blob.data)
-        if left < 0:
-            raise InvalidJob(f"The blobs that `input.input` names have more than {MAX_FILE_BYTES >> 20} MiB together.")
-        urls[id(each.part)] = inlined(each.part, name.name, blob.data, at=at)
-    if not urls or isinstance(request.input, str):
+async def _with_files(request: Respond, ctx: Context, memory: list[object]) -> str | list[Any]:
+    """Return the input, each blob that it names as a data URL, and add its memory."""
+    parts = list(request.blob_parts())
+    if not parts or isinstance(request.input, str):
         return request.input
+    blobs = await ctx.read_blobs([each.named for each in parts], max_bytes=MAX_FILE_BYTES)
+    memory.append(blobs.memory)
+    urls = {
+        id(each.part): inlined(each.part, each.named.blob.name, data, at=each.named.at)
+        for each, data in zip(parts, blobs.data, strict=True)
+    }
     return [
         {**item, "content": [urls.get(id(part), part) for part in item["content"]]}
         if isinstance(item.get("content"), list)

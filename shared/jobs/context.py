@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
-from shared.actions.base import Document, InputBlob, InputFile, Step, T
+from shared.actions.base import Document, InputBlobs, InputFile, Step, T
 from shared.actions.operation import JsonOperation, not_final
 from shared.connections.connection import Connection
 from shared.contract.names import BlobName, NamedBlob
@@ -173,9 +173,9 @@ class ActionContext:
         write = partial(self.services.outputs.write, self.attempt.job, name, data, content_type)
         return await self.attempt.with_retries(write)
 
-    async def read_blob(self, blob: BlobName, *, at: str) -> InputBlob:
+    async def read_blobs(self, blobs: Sequence[NamedBlob], *, max_bytes: int) -> InputBlobs:
         """See Context."""
-        return await self.services.inputs.read(self.attempt.job.customer, blob, at=at)
+        return await self.services.inputs.read_all(self.attempt.job.customer, blobs, max_bytes=max_bytes)
 
     async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
         """See Context."""

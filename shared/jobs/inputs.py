@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from shared.actions.base import InputBlob, InputFile
+from shared.actions.base import InputBlob, InputBlobs, InputFile
 from shared.contract.job import Job, named_blob
 from shared.contract.names import BlobName, NamedBlob
 from shared.errors import InvalidJob, ProviderUnavailable, Throttled
@@ -34,6 +34,8 @@ _SMALL_BYTES = 1024 * 1024
 """What takes less memory is not counted."""
 MAX_DECODED_BYTES = 112 * 1024 * 1024
 """What a blob takes at most, decoded: as text, and the lists, objects and members that `decoding` allows."""
+_COPIES = 4
+"""What is sent of a blob is in memory so often: as it is, and a third longer as base64, as JSON and as it is sent."""
 _BYTES_PER_MARK = {b"[": 70, b"{": 70, b":": 150}
 
 T = TypeVar("T")
@@ -126,6 +128,19 @@ class Inputs:
         elif size > _SMALL_BYTES:
             memory = await self.reserve(customer, min(size, MAX_DECODED_BYTES))
         return InputBlob(data, memory)
+
+    async def read_all(self, customer: str, blobs: Sequence[NamedBlob], *, max_bytes: int) -> InputBlobs:
+        """
+        Read blobs, of at most `max_bytes` together, that one request holds as base64. Raises as `read`.
+
+        Memory is taken once for all of them: a job that has some would wait for more, and so would others.
+        """
+        files = [await self.open(customer, each.blob, at=each.at, max_bytes=MAX_INPUT_BYTES) for each in blobs]
+        size = sum(file.size for file in files)
+        if size > max_bytes:
+            raise InvalidJob(f"The blobs that the input names have more than {max_bytes >> 20} MiB together.")
+        memory = await self.reserve(customer, _COPIES * size) if _COPIES * size > _SMALL_BYTES else None
+        return InputBlobs([await file.read(0, file.size) for file in files], memory)
 
     async def open(self, customer: str, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
         """Return a blob that is read in pieces. Raises as `read`."""

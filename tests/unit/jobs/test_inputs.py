@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from shared.actions.base import InputBlob, action_named
+from shared.actions.base import InputBlob, InputBlobs, action_named
 from shared.contract.job import Job, decode_job
-from shared.contract.names import BlobName
-from shared.errors import InvalidJob
+from shared.contract.names import BlobName, NamedBlob
+from shared.errors import InvalidJob, Throttled
 from shared.jobs import inputs as module
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.settings import read_settings
@@ -147,3 +148,34 @@ async def test_large_inputs_wait_for_memory(monkeypatch: pytest.MonkeyPatch):
     del kept, waiting
     await asyncio.sleep(0.01)
     assert {} == inputs._memory.taken
+
+
+async def test_blobs_of_one_request_take_memory_at_once(monkeypatch: pytest.MonkeyPatch):
+    """All that the request will have in memory, before the first is read: else each of two jobs waits for the other."""
+    monkeypatch.setattr(module, "MAX_WAIT_S", 0.01)
+    blobs = MemoryBlobs()
+    for name, size in (("a", 2_000_000), ("b", 3_000_000), ("c", 100), ("none", 0)):
+        await blobs.write("inputs", f"acme/{name}", bytes(size), "")
+    inputs = Inputs(SETTINGS, blobs)
+
+    def read(*names: str, max_bytes: int = 9_000_000) -> Coroutine[Any, Any, InputBlobs]:
+        named = [NamedBlob(BlobName("inputs", f"acme/{name}"), f"input.{name}") for name in names]
+        return inputs.read_all("acme", named, max_bytes=max_bytes)
+
+    kept = await read("a", "b")
+    assert [2_000_000, 3_000_000] == [len(data) for data in kept.data]
+    assert 20_000_000 == inputs._memory.taken["acme"]
+    assert None is (await read("c")).memory
+    inputs._memory.add("acme", 130_000_000)
+    with pytest.raises(Throttled):
+        await read("a")
+    inputs._memory.give_back("acme", 130_000_000)
+    del kept
+    await asyncio.sleep(0.01)
+    assert {} == inputs._memory.taken
+    with pytest.raises(InvalidJob, match="more than 4 MiB together"):
+        await read("a", "b", max_bytes=4 << 20)
+    with pytest.raises(InvalidJob, match=r"`input.none` names a blob of no bytes"):
+        await read("c", "none")
+    with pytest.raises(InvalidJob, match=r"`input.x` names a blob that does not exist"):
+        await read("x")
