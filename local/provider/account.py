@@ -80,6 +80,8 @@ class Account:
     batch_models: frozenset[str] | None = None
     no_background: frozenset[str] = frozenset()
     """The models that make no response in the background."""
+    no_windows: frozenset[str] = frozenset()
+    """The windows of responses in the background, such as `8h`, that it does not have."""
     lists_cancelled_lines: bool = False
     """The error file of a cancelled batch names the lines that were not executed, as `batch_cancelled`."""
     name: str = field(default_factory=lambda: f"account-{uuid4().hex[:8]}")

@@ -66,6 +66,9 @@ class Responses:
         window = (body.get("background_options") or {}).get("completion_window")
         if window is not None and window not in WINDOWS:
             raise ApiError(400, "invalid_value", "'completion_window' must be '2h' or '8h'.", "background_options")
+        if window in account.no_windows:
+            message = "Unknown parameter: 'background_options'."
+            raise ApiError(400, "unknown_parameter", message, "background_options")
         made = Response(
             f"resp_{uuid4().hex}", body, at, response(body, status="queued"), WINDOWS.get(str(window), "standard")
         )

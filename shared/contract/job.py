@@ -72,19 +72,20 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deadline_s: Annotated[float, Meta(gt=0, le=MAX_DEADLINE_S)] | msgspec.UnsetType = msgspec.UNSET
     """
     Seconds after submission, or after `run_at`, at which the job ends as failed. If left out, `86400`; with a
-    `processing` of `batch` or `cheapest`, which need `3600` or more, `90000`.
+    `processing` of `batch`, `background` or `cheapest`, which need `3600` or more, `90000`.
     """
     on_budget: Literal["fail", "wait"] = "fail"
     """
     What happens if a budget has too little left for the job: it fails, or waits for the budget's next period. While it
-    waits, its deadline does not run, unless `deadline_s` is set, or `processing` is `batch` or `cheapest`.
+    waits, its deadline does not run, unless `deadline_s` is set, or `processing` is `batch`, `background` or
+    `cheapest`.
     """
     processing: Processing = "standard"
     """
     How the calls are bought. `batch`: in the provider's batches, for about half the price and within a day; for chat,
-    multi_chat, summarize, embed and respond. `flex`: at OpenAI's flex tier, for half the price when it has room; for
-    chat, multi_chat and summarize. `cheapest`: whichever of them can be done before the deadline. `background` is not
-    available yet.
+    multi_chat, summarize, embed and respond. `background`: in a window of 8 hours, or of 2 if the deadline is nearer,
+    for less; for respond. `flex`: at OpenAI's flex tier, for half the price when it has room; for chat, multi_chat and
+    summarize. `cheapest`: whichever of them can be done before the deadline.
     """
     run_at: Annotated[datetime, Meta(tz=True)] | None = None
     """When the job may start: RFC 3339 with an offset, at most 30 days ahead. If left out, or past, it is at once."""

@@ -24,14 +24,18 @@ DEFAULT_DEADLINES_S: dict[Processing, float] = {
 
 _FLEX_ACTIONS = ("chat", "multi_chat", "summarize")
 _BATCH_ACTIONS = (*_FLEX_ACTIONS, "embed", "respond")
+_ACTIONS: dict[Processing, tuple[str, ...]] = {
+    "batch": _BATCH_ACTIONS,
+    "flex": _FLEX_ACTIONS,
+    "background": ("respond",),
+    "cheapest": _BATCH_ACTIONS,
+}
 
 
 def check_processing(action: str, processing: Processing, deadline_s: float) -> None:
     """Raise InvalidJob if a job of that action can't be processed so, or not within its deadline."""
-    if processing == "background":
-        raise InvalidJob("`options.processing` can't be background yet. Use batch, flex, cheapest or standard.")
-    actions = _FLEX_ACTIONS if processing == "flex" else _BATCH_ACTIONS
-    if action not in actions:
+    actions = _ACTIONS.get(processing)
+    if actions is not None and action not in actions:
         raise InvalidJob(
             f"`options.processing` must be standard for the action {action}: {processing} is for {', '.join(actions)}."
         )

@@ -23,7 +23,7 @@ INSTEAD = {
     "instructions": "set `input.instructions` instead",
     "previous_response_id": "set `input.previous_response_id` instead",
     "model": "set the job's own `model` instead",
-    "background_options": "the discounted windows are not available yet",
+    "background_options": "set `options.processing` to background instead",
 }
 """What `parameters` can't hold, and what to do about it."""
 _FILES = frozenset({"input_image", "input_file"})

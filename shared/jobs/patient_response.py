@@ -1,21 +1,22 @@
 """
-The context of a job of `respond` at a patient price: its response is the answer to a line of a batch.
+The context of a job at a patient price whose response is the answer to a line of a batch, or made in a window of hours.
 
-What no batch does in time is bought at the list price, as `respond` does it: with a step before its creation, and made
-in the background.
+What nothing cheaper does in time is bought at the list price, as `respond` does it: with a step before its creation,
+and made in the background.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.actions.operation import JsonOperation, not_final
-from shared.errors import RequestRejected
+from shared.errors import InvalidJob, RequestRejected, UpstreamError
 from shared.jobs.batch_context import BatchContext
 from shared.jobs.context import ActionContext
-from shared.jobs.response_context import BACKGROUND, ResponseContext
+from shared.jobs.response_context import BACKGROUND, ResponseContext, ResponseOperation
+from shared.jobs.windows import LENGTH, OPTIONS, refuse, window_for
 from shared.upstream.messages import Response
 
 
@@ -24,7 +25,7 @@ class PatientResponseContext(ResponseContext, BatchContext):
     """See above."""
 
     buys_now: bool = False
-    """Whether no batch is in time."""
+    """Whether it is in no batch."""
 
     def operation(
         self,
@@ -42,12 +43,39 @@ class PatientResponseContext(ResponseContext, BatchContext):
 
     async def create(self, make: Callable[[], Awaitable[JsonOperation]]) -> tuple[Response, Sequence[str]]:
         """See `actions.respond.ResponseCreator`."""
-        operation = await make()
-        response = await self.answer(operation)
-        if response is not None:
-            return response, operation.adapted
+        if self._may_be_line:
+            operation = await make()
+            response = await self.answer(operation)
+            if response is not None:
+                return response, operation.adapted
         self.buys_now = True
         return await ResponseContext.create(self, make)
+
+    def members(self, operation: ResponseOperation) -> Mapping[str, Any]:
+        """See ResponseContext. Which window it is."""
+        time, options = self.attempt.time, self.attempt.job.options
+        window = window_for(options, time.seconds_left(), self.capabilities) if operation.in_background else None
+        if window is None and not self._may_be_line:
+            raise InvalidJob(f"`options.processing` can't be background: {self._reason(operation)}")
+        return {OPTIONS: {LENGTH: window.length} if window else None}
+
+    def goes_on(self, operation: ResponseOperation, error: UpstreamError) -> bool:
+        """See ResponseContext. The next window is tried, or none."""
+        if not operation.is_window_refused(error):
+            return ResponseContext.goes_on(self, operation, error)
+        refuse(operation.processing, self.capabilities)
+        return True
+
+    @property
+    def _may_be_line(self) -> bool:
+        return self.attempt.job.options.processing != "background"
+
+    def _reason(self, operation: ResponseOperation) -> str:
+        if False in (operation.body.get(BACKGROUND), operation.body.get("store")):
+            return "`input.parameters` has `background` or `store` false, and what waits is stored."
+        return (
+            f"the model {self.model} of the connection {self.connection.name} makes nothing in the background for less."
+        )
 
 
 def patient_context(context: ActionContext) -> PatientResponseContext:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from shared.actions.base import Completed, Outcome, failed
 from shared.actions.respond import ENDED, OPERATION, read_response
+from shared.billing.usage import as_lost
 from shared.clock import now
 from shared.connections.account import account_of
 from shared.connections.connection import Connection
@@ -33,7 +34,8 @@ from shared.jobs.outcomes import deferred
 from shared.jobs.response_context import is_response_id, read_head
 from shared.jobs.response_rows import ResponseRows
 from shared.jobs.response_steps import Creation, Creations, ResponseSteps
-from shared.jobs.response_wait import adopted_by, margin_s, wait_for
+from shared.jobs.response_wait import CANCEL_BEFORE_S, adopted_by, is_replaceable, margin_s, wait_for
+from shared.jobs.windows import BUY_MARKS_S
 from shared.upstream.messages import Response, UpstreamRequest
 
 REQUEST_S = 30.0
@@ -104,7 +106,7 @@ class PendingResponse:
         await self.own.lost(self.creation)
         return self.ends or lost_too_often(self.attempt, self.creations.lost + 1)
 
-    async def _look(self) -> Outcome:
+    async def _look(self) -> Outcome | None:
         is_last = self.ends is not None or self._is_late
         try:
             connection = await self._connection()
@@ -117,8 +119,8 @@ class PendingResponse:
         except (UpstreamError, ConnectionFault) as error:
             return await self._unreachable(error)
         if read_head(response).status not in ENDED:
-            return self._end()
-        return await self._answered(response)
+            return await self._without(self._end())
+        return await self._answered(replace(response, processing=self.creation.processing))
 
     async def _cancelled(self, connection: Connection) -> Response:
         """Cancel the response, and return it as it is then: it may have ended before."""
@@ -133,27 +135,53 @@ class PendingResponse:
                 return response
         return await self._last_request(connection, "GET", name)
 
-    async def _answered(self, response: Response) -> Completed:
+    async def _answered(self, response: Response) -> Outcome | None:
         arguments = response, self.creation.adapted
         client, customer = self.services.client, self.attempt.job.customer
         if response.is_large:
             outcome = await client.side_process.call(customer, read_response, *arguments)
         else:
             outcome = read_response(*arguments)
+        if isinstance(outcome.error, JobCancelled) and self._is_replaceable:
+            return await self._without(outcome, is_over=True)
+        self._learn_time()
         if isinstance(outcome.error, JobCancelled) and (self.ends is not None or self._is_late):
             return replace(self._end(), calls=outcome.calls)  # it was cancelled for that
         if self.attempt.lease.cancelled:
             return replace(self._end(), calls=outcome.calls)
         return outcome
 
-    async def _unreachable(self, error: JobError) -> Outcome:
+    async def _without(self, outcome: Completed, *, is_over: bool = False) -> Outcome | None:
+        """
+        Return what follows if the job may not get its response: `outcome`, a wait, or None if it creates another.
+
+        `is_over`: nothing more comes of the response.
+        """
+        left_s = self.attempt.time.seconds_left()
+        if not self._is_replaceable or left_s <= CANCEL_BEFORE_S:
+            return outcome
+        if not is_over and left_s > BUY_MARKS_S[-1]:
+            return self._later()
+        self._learn_time()
+        await self.own.lost(self.creation, as_lost(outcome.calls))
+        return lost_too_often(self.attempt, self.creations.lost + 1)
+
+    def _learn_time(self) -> None:
+        """Remember how long a window took, or would not have been enough."""
+        connection, creation = self.attempt.connection, self.creation
+        if connection is not None and creation.processing != "standard":
+            key, took_s = (*connection.identity, creation.model, creation.processing), now() - creation.at
+            self.services.capabilities.learn_batch_seconds(took_s.total_seconds(), *key)
+
+    async def _unreachable(self, error: JobError) -> Outcome | None:
         """Return what follows from a look that failed."""
         facts = error.facts if isinstance(error, UpstreamError) else None
         is_old = (now() - self.creation.at).total_seconds() > NOT_FOUND_FOR_S
         if facts is not None and facts.status in _NOT_FOUND and is_old:
-            return self.ends or failed(ProviderUnavailable("The provider does not have the response any more.", facts))
+            gone = failed(ProviderUnavailable("The provider does not have the response any more.", facts))
+            return await self._without(self.ends or gone, is_over=True)
         if self._is_late:
-            return self.ends or failed(error)
+            return await self._without(self.ends or failed(error))
         rotated = None
         if isinstance(error, CredentialRejected) and self.attempt.connection is not None:
             rotated = await self.services.connections.find_rotated(self.attempt.connection)
@@ -170,7 +198,12 @@ class PendingResponse:
 
     @property
     def _is_late(self) -> bool:
-        return self.attempt.time.seconds_left() <= margin_s(self.attempt)
+        margin = BUY_MARKS_S[0] if self._is_replaceable else margin_s(self.attempt, self.creation)
+        return self.attempt.time.seconds_left() <= margin
+
+    @property
+    def _is_replaceable(self) -> bool:
+        return self.ends is None and is_replaceable(self.attempt, self.creation)
 
     async def _connection(self) -> Connection:
         """Return the connection. Raises ConnectionFault, also if it leads to another account now."""

@@ -30,6 +30,7 @@ from shared.connections.connection import Connection
 from shared.contract.budget import Budget
 from shared.contract.processing import LINES_ONLY
 from shared.contract.raw import RawRequest
+from shared.contract.usage import Processing
 from shared.errors import BudgetExceeded
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
@@ -135,6 +136,14 @@ def _model(attempt: Attempt, connection: Connection, request: Any) -> str:
     return named or attempt.usage.model or connection.default_model or ""
 
 
+def _window(services: JobServices, attempt: Attempt, connection: Connection, model: str) -> Processing:
+    """Return in which window a job's response is made."""
+    from shared.jobs.windows import WINDOWS, window_for  # noqa: PLC0415  # few jobs can wait
+
+    shown = services.capabilities.of(*connection.identity, model)
+    return (window_for(attempt.job.options, attempt.time.seconds_left(), shown) or WINDOWS[-1]).processing
+
+
 class _Job:
     """What a job counts for budgets."""
 
@@ -153,12 +162,15 @@ class _Job:
         self.reserved_for = ReservedFor(model, connection.label(), connection.deployment_scope)
         processing, kind = attempt.job.options.processing, f"{attempt.job.action}/{model}"
         # `cheapest` can come to be bought at the list price.
-        self.price = processing if processing in {"batch", "flex"} else "standard"
+        bought_as: Processing = "batch" if processing == "batch" else "standard"
+        if processing == "background":
+            bought_as = _window(services, attempt, connection, model)
+        self.price = "flex" if processing == "flex" else bought_as
         self.labels = {
             "model": model,
             "connection": connection.name,
             "provider": connection.endpoint.provider,
-            "processing": "batch" if processing == "batch" else "standard",
+            "processing": bought_as,
             **({"service_tier": "flex"} if processing == "flex" else {}),
             **({"deployment_scope": connection.deployment_scope} if connection.deployment_scope else {}),
         }

@@ -8,9 +8,9 @@ one it is; between the two, whether it exists is not known, and `jobs.response_e
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -18,12 +18,14 @@ import msgspec
 from shared.actions.operation import JsonOperation
 from shared.contract.decoding import UNREADABLE
 from shared.contract.respond import JOB_METADATA
+from shared.contract.usage import Processing
 from shared.errors import JobError, ProviderUnavailable, RequestRejected, RetryLater, StorageUnavailable, UpstreamError
 from shared.jobs.context import ActionContext
 from shared.jobs.drain import CallCutOff
 from shared.jobs.response_rows import ResponseRows
 from shared.jobs.response_steps import Creation, ResponseSteps
 from shared.jobs.response_wait import wait_for
+from shared.jobs.windows import LENGTH, OPTIONS, processing_of
 from shared.upstream.capabilities import Adaptation
 from shared.upstream.messages import Response
 
@@ -76,19 +78,38 @@ class ResponseOperation(JsonOperation):
         """See Operation. What is made in the background is on record once it is fetched."""
         return not self.in_background
 
+    @property
+    def processing(self) -> Processing:
+        """How it asks for the response to be made."""
+        return processing_of(self.body.get(OPTIONS))
+
     def is_final(self, error: UpstreamError) -> bool:
         """See Operation."""
-        if self.in_background and (error.facts.unanswered or self.is_background_refused(error)):
+        if self.in_background and (error.facts.unanswered or self._is_refused(error)):
             return True
         return JsonOperation.is_final(self, error)
 
     def adapt(self, error: UpstreamError) -> bool:
         """See Operation."""
-        return not self.is_background_refused(error) and JsonOperation.adapt(self, error)
+        return not self._is_refused(error) and JsonOperation.adapt(self, error)
 
     def is_background_refused(self, error: UpstreamError) -> bool:
         """Return whether the model makes nothing in the background, and the job may be adapted to that."""
-        if self._strict or not self.in_background or not isinstance(error, RequestRejected):
+        return not self._strict and self._names_background(error)
+
+    def is_window_refused(self, error: UpstreamError) -> bool:
+        """Return whether the model makes nothing in the window that was asked for."""
+        if self.processing == "standard" or not isinstance(error, RequestRejected):
+            return False
+        named = f"{error.facts.detail.get('param')} {error}"
+        names_it = OPTIONS in named or LENGTH in named or self._names_background(error)
+        return error.facts.status in _REFUSED and names_it
+
+    def _is_refused(self, error: UpstreamError) -> bool:
+        return self.is_background_refused(error) or self.is_window_refused(error)
+
+    def _names_background(self, error: UpstreamError) -> bool:
+        if not self.in_background or not isinstance(error, RequestRejected):
             return False
         names_it = error.facts.detail.get("param") == BACKGROUND or _UNSUPPORTED.search(str(error)) is not None
         return error.facts.status in _REFUSED and names_it
@@ -107,6 +128,17 @@ class ResponseContext(ActionContext):
 
     operation_type = ResponseOperation
 
+    def members(self, _: ResponseOperation) -> Mapping[str, Any]:
+        """Return what a request says beside what its job asks for. Raises JobError."""
+        return {}
+
+    def goes_on(self, operation: ResponseOperation, error: UpstreamError) -> bool:
+        """Return whether the request is sent again, otherwise than it was refused."""
+        if not operation.is_background_refused(error):
+            return False
+        operation.leave_background()
+        return True
+
     async def create(self, make: Callable[[], Awaitable[JsonOperation]]) -> tuple[Response, Sequence[str]]:
         """See `actions.respond.ResponseCreator`."""
         own = ResponseSteps(self.attempt, self.steps)
@@ -117,12 +149,15 @@ class ResponseContext(ActionContext):
         while True:
             number += 1
             background = operation.in_background
-            operation.set_members(metadata={**metadata, JOB_METADATA: own.name(number)})
+            operation.set_members(metadata={**metadata, JOB_METADATA: own.name(number)}, **self.members(operation))
+            processing = operation.processing
             if background:
                 await self._rows.begin(
                     self.connection.customer, self.connection.name, own.name(number), self.attempt.job.id
                 )
-            creation = await own.begin(number, self.connection, self.model, in_background=background)
+            creation = await own.begin(
+                number, self.connection, self.model, in_background=background, processing=processing
+            )
             try:
                 response = await ActionContext.call(self, operation)
             except (JobError, RetryLater) as error:
@@ -131,10 +166,10 @@ class ResponseContext(ActionContext):
                 if background and isinstance(error, UpstreamError) and error.facts.unanswered:
                     raise wait_for(self.services, self.attempt, creation) from error
                 await own.refused(creation)
-                if isinstance(error, UpstreamError) and operation.is_background_refused(error):
-                    operation.leave_background()
+                if isinstance(error, UpstreamError) and self.goes_on(operation, error):
                     continue
                 raise
+            response = replace(response, processing=processing)
             if not background:
                 return response, operation.adapted
             return await self._created(own, creation, response, operation.adapted), operation.adapted

@@ -45,7 +45,7 @@ class ResponseExecutor(Executor):
             is_readable = bool(creations.last.response_id) and isinstance(work, Exception)
             ends = None if is_readable and not attempt.lease.cancelled else outcome
             pending = PendingResponse(self.services, attempt, own, creations, creations.last, ends)
-            return await pending.resume()
+            return await pending.resume() or outcome
         except Exception as exc:  # noqa: BLE001  # see `Executor.execute`
             return outcome_of(exc, attempt)
 

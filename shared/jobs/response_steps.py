@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 
 from shared.actions.base import Step
-from shared.billing.usage import UNANSWERED
+from shared.billing.usage import UNANSWERED, Call
 from shared.clock import now, rfc3339
 from shared.connections.account import account_of
 from shared.connections.connection import Connection
 from shared.contract.result import ConnectionLabel
+from shared.contract.usage import Processing
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.response_rows import name_creation
 from shared.jobs.steps import Steps
@@ -45,6 +46,8 @@ class Creation:
     response_id: str = ""
     """Empty: its creation got no answer."""
     adapted: Sequence[str] = ()
+    processing: Processing = "standard"
+    """How it is made: see `jobs.windows`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,15 @@ class ResponseSteps:
         lease = self.attempt.lease
         return name_creation(lease.customer, lease.job_id, lease.incarnation, number)
 
-    async def begin(self, number: int, connection: Connection, model: str, *, in_background: bool) -> Creation:
+    async def begin(
+        self,
+        number: int,
+        connection: Connection,
+        model: str,
+        *,
+        in_background: bool,
+        processing: Processing = "standard",
+    ) -> Creation:
         """Say that a response is about to be created."""
         creation = Creation(
             number,
@@ -98,6 +109,7 @@ class ResponseSteps:
             model,
             connection.label(),
             connection.deployment_scope,
+            processing=processing,
         )
         await self._save(f"{_BEGIN}{number}", _values(creation))
         return creation
@@ -111,9 +123,9 @@ class ResponseSteps:
         """Say that it does not exist."""
         await self._save(f"{_VOID}{creation.number}", {})
 
-    async def lost(self, creation: Creation) -> None:
-        """Say that nothing more is done about it, and that it may have been billed."""
-        await self.steps.save(f"{_LOST}{creation.number}", Step({}, [UNANSWERED]))
+    async def lost(self, creation: Creation, calls: Sequence[Call] = ()) -> None:
+        """Say that nothing more is done about it, and that it may have been billed, or was, as these calls."""
+        await self.steps.save(f"{_LOST}{creation.number}", Step({}, calls or [UNANSWERED]))
 
     async def _save(self, key: str, value: dict[str, Any]) -> None:
         await self.steps.save(key, Step(value))

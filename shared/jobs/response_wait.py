@@ -11,6 +11,7 @@ from shared.errors import RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.response_steps import Creation
+from shared.jobs.windows import BUY_MARKS_S
 from shared.storage.base import MAX_HIDDEN_S
 
 MIN_WAIT_S, MAX_SHORT_WAIT_S = 2.0, 30.0
@@ -32,13 +33,20 @@ class ResponseWait(BatchWait):
 def wait_for(services: JobServices, attempt: Attempt, creation: Creation, *, at_least_s: float = 0) -> ResponseWait:
     """Return the wait until the next look at a response."""
     delay_s = max(_delay_s(attempt, creation, services.settings.adopt_window_s), at_least_s)
-    delay_s = min(delay_s, max(attempt.time.seconds_left() - margin_s(attempt), 1.0))
+    delay_s = min(delay_s, max(attempt.time.seconds_left() - margin_s(attempt, creation), 1.0))
     return ResponseWait(_WAITS, partial(_wait, services, attempt, RetryLater(_WAITS, delay_s)))
 
 
-def margin_s(attempt: Attempt) -> float:
-    """Return how long before its job's deadline a response is cancelled."""
-    return min(CANCEL_BEFORE_S, attempt.job.options.lasts_s / 10)
+def margin_s(attempt: Attempt, creation: Creation) -> float:
+    """Return how long before its job's deadline a response is to be cancelled, or that is tried again."""
+    last_s, left_s = min(CANCEL_BEFORE_S, attempt.job.options.lasts_s / 10), attempt.time.seconds_left()
+    marks_s = BUY_MARKS_S if is_replaceable(attempt, creation) else ()
+    return next((mark_s for mark_s in marks_s if mark_s < left_s), last_s)
+
+
+def is_replaceable(attempt: Attempt, creation: Creation) -> bool:
+    """Return whether a response that comes too late is bought otherwise, in time."""
+    return creation.processing != "standard" and attempt.job.options.processing == "cheapest"
 
 
 def adopted_by(attempt: Attempt, creation: Creation, window_s: float) -> datetime:

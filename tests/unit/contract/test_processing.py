@@ -19,6 +19,7 @@ ACTIONS_OF: dict[Processing, tuple[Action, ...]] = {
     "standard": ACTIONS,
     "batch": (*CHATS, "embed", "respond"),
     "flex": CHATS,
+    "background": ("respond",),
     "cheapest": (*CHATS, "embed", "respond"),
 }
 CASES = [(processing, action) for processing in ACTIONS_OF for action in ACTIONS]
@@ -38,14 +39,6 @@ def test_processing_is_for_some_actions(processing: Processing, action: Action):
         )
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-def test_background_is_not_available_yet(action: Action):
-    """Whatever the action: the refusal says what to use."""
-    refused = refusal(body(action=action, options={"processing": "background"}))
-
-    assert "`options.processing` can't be background yet. Use batch, flex, cheapest or standard." == refused
-
-
 def test_an_unknown_processing_is_refused():
     """The refusal lists the values."""
     message = "`options.processing` must be one of standard, batch, flex, background, cheapest."
@@ -53,20 +46,21 @@ def test_an_unknown_processing_is_refused():
     assert message == refusal(body(options={"processing": "spot"}))
 
 
-@pytest.mark.parametrize("processing", ["batch", "cheapest"])
+@pytest.mark.parametrize("processing", ["batch", "background", "cheapest"])
 def test_a_window_of_hours_needs_an_hour(processing: Processing):
     """A deadline of less than 3,600 s is refused, as one that no batch meets."""
-    message = f"`options.deadline_s` must be at least 3600 if `options.processing` is {processing}."
+    message, action = f"`options.deadline_s` must be at least 3600 if `options.processing` is {processing}.", "respond"
 
-    assert message == refusal(body(options={"processing": processing, "deadline_s": 3599.9}))
-    assert 3600 == decoded(options={"processing": processing, "deadline_s": 3600}).options.lasts_s
+    assert message == refusal(body(action=action, options={"processing": processing, "deadline_s": 3599.9}))
+    assert 3600 == decoded(action=action, options={"processing": processing, "deadline_s": 3600}).options.lasts_s
     assert 1 == decoded(options={"processing": "flex", "deadline_s": 1}).options.lasts_s
 
 
 @pytest.mark.parametrize("processing", [*ACTIONS_OF])
 def test_a_deadline_that_is_left_out(processing: Processing):
     """A day; 25 hours for what may take a provider a day."""
-    job, seconds, at = decoded(options={"processing": processing}), 90_000 if processing in PATIENT else 86_400, now()
+    job = decoded(action=ACTIONS_OF[processing][-1], options={"processing": processing})
+    seconds, at = 90_000 if processing in PATIENT else 86_400, now()
 
     assert seconds == job.options.lasts_s == DEFAULT_DEADLINES_S[processing]
     assert seconds == (deadline_of(job, at) - at).total_seconds()
@@ -74,7 +68,7 @@ def test_a_deadline_that_is_left_out(processing: Processing):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"processing": "background"}, "can't be background yet"), ({"processing": "batch", "deadline_s": 60}, "3600")],
+    [({"processing": "background"}, "background is for respond"), ({"processing": "batch", "deadline_s": 60}, "3600")],
 )
 def test_a_message_is_checked_as_well(options: dict[str, Any], message: str):
     """What comes from the queue is refused as at the door."""

@@ -32,7 +32,10 @@ def part(**members: Any) -> dict[str, Any]:
         ),
         ({"input": "x", "parameters": {"model": "y"}}, "set the job's own `model` instead"),
         ({"input": "x", "parameters": {"stream": True}}, "doesn't stream"),
-        ({"input": "x", "parameters": {"background_options": {"completion_window": "2h"}}}, "not available yet"),
+        (
+            {"input": "x", "parameters": {"background_options": {"completion_window": "2h"}}},
+            "set `options.processing` to background instead",
+        ),
         ({"input": "x", "parameters": {"metadata": "y"}}, "must be an object"),
         ({"input": "x", "parameters": {"metadata": {"customer_job": "y"}}}, "none of them customer_job"),
         ({"input": "x", "parameters": {"metadata": dict.fromkeys(map(str, range(16)), "y")}}, f"{MAX_METADATA} mem"),

@@ -149,7 +149,7 @@ async def test_a_parameter_that_is_refused_is_left_out_of_the_next_line(app: Eve
     ],
     ids=["models", "deployments", "anthropic"],
 )
-@pytest.mark.parametrize("processing", ["batch", "cheapest"])
+@pytest.mark.parametrize("processing", ["batch", "background", "cheapest"])
 async def test_an_api_without_responses_is_refused(
     app: EventfulApp, processing: str, secret: dict[str, str], sentence: str
 ) -> None:
