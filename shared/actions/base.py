@@ -8,7 +8,7 @@ imported when the first job asks for it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -170,11 +170,7 @@ class Context(Protocol):
         """
 
     async def fetch(self, url: str) -> Response:
-        """
-        Get the body at a URL from a response, without any credential.
-
-        Raises ProviderUnavailable, UpstreamTimeout, UpstreamRetryLater.
-        """
+        """Get the body at a URL from a response, without any credential. Raises UpstreamError, UpstreamRetryLater."""
 
     async def is_metered(self, metered_as: str) -> bool:
         """Return whether a stored response or batch has a usage record (see Call). Raises StorageUnavailable."""
@@ -195,6 +191,9 @@ class Context(Protocol):
         (without the calls). `key`: letters and digits, unique within the job. Raises what `work` raises, which is not
         stored; LeaseLost, StorageUnavailable.
         """
+
+    async def step_keys(self) -> Collection[str]:
+        """Return the keys of the steps that are done, on whichever connection. Raises StorageUnavailable."""
 
     async def get_step(self, key: str) -> Step | None:
         """Return the step if this or an earlier attempt has done it. Raises StorageUnavailable."""

@@ -2,13 +2,15 @@
 `embed`: texts to vectors, in as many calls as providers and the size of a response require.
 
 If the texts don't fit one call, they are halved, and the halves again. So which texts a call can have depends only on
-their number, not on earlier refusals, and a later attempt of the job uses the steps of an earlier one.
+their number, not on earlier refusals, and a later attempt of the job uses the steps of an earlier one: texts of which
+some have a step are halved, even if this connection would take all of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +25,7 @@ from shared.billing.usage import Call, call_of_answer
 from shared.contract.decoding import condensed, json_object
 from shared.contract.embed import Embed, Format, decode_embed
 from shared.contract.error_codec import error_body, error_from_body
-from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
+from shared.errors import InvalidJob, ProviderUnavailable, RequestRejected, UpstreamFacts
 from shared.upstream.error_body import read_refusal
 from shared.upstream.messages import LARGE_BYTES, Response
 
@@ -70,7 +72,8 @@ def keeps_blobs(request: Embed) -> bool:
 async def run(request: Embed, ctx: Context) -> Outcome:
     """See Action."""
     whole, learned = range(len(request.texts)), False
-    if await ctx.get_step("whole") or fits(request.texts, ctx.capabilities.batch_limit(_OPERATION)):
+    done = await _steps_of_model(ctx)
+    if "whole" in done or (not done and fits(request.texts, ctx.capabilities.batch_limit(_OPERATION))):
         try:
             if request.format == "npy":  # its blob is written once the vectors are stored
                 step = await ctx.step("whole", partial(_call, request, whole, ctx))
@@ -82,7 +85,7 @@ async def run(request: Embed, ctx: Context) -> Outcome:
                 raise
         else:  # one call, recorded with the job: no step
             return await _output(request.format, [step], ctx, step.calls)
-    parts = await _halves(request, whole, ctx, learned=learned)
+    parts = await _halves(request, whole, ctx, frozenset(int(key[:4]) for key in done), learned=learned)
     if any(isinstance(part, Exception) for part in parts):
         return join(parts, partial(first_failure, parts))
     return await _output(request.format, parts, ctx)
@@ -114,24 +117,41 @@ def first_failure(parts: Sequence[Part]) -> Completed:
     return Completed(None, (), "failed", reason_of(error))
 
 
-async def _part(request: Embed, texts: range, ctx: Context) -> list[Part]:
-    key = f"{texts.start:04}x{len(texts):04}"
-    if not (await ctx.get_step(key) or fits(_texts(request, texts), ctx.capabilities.batch_limit(_OPERATION))):
-        return await _halves(request, texts, ctx)
+async def _steps_of_model(ctx: Context) -> Collection[str]:
+    """Return the keys of the job's steps. Raises InvalidJob if they have the vectors of another model."""
+    done = await ctx.step_keys()
+    step = await ctx.get_step(next(iter(done))) if done else None
+    model = step.value.get("model", ctx.model) if step else ctx.model
+    if model != ctx.model:
+        raise InvalidJob(
+            f"Some texts have vectors of {model} already, which can't be compared with those of {ctx.model}, the model "
+            f"of the connection {ctx.connection.name}: name one `model` for all connections."
+        )
+    return done
+
+
+async def _part(request: Embed, texts: range, ctx: Context, begun: frozenset[int]) -> list[Part]:
+    """`begun`: the first texts of what earlier attempts have done."""
+    key, limit = f"{texts.start:04}x{len(texts):04}", ctx.capabilities.batch_limit(_OPERATION)
+    is_begun = not begun.isdisjoint(texts)
+    if not (await ctx.get_step(key) or (not is_begun and fits(_texts(request, texts), limit))):
+        return await _halves(request, texts, ctx, begun)
     try:
         return [await ctx.step(key, partial(_call, request, texts, ctx))]
     except RequestRejected as error:
         if not _learn(error, texts, ctx):
             message = f"Texts {texts.start} to {texts.stop - 1}: {error}"
             raise RequestRejected(message, error.facts) from error
-    return await _halves(request, texts, ctx, learned=True)
+    return await _halves(request, texts, ctx, begun, learned=True)
 
 
-async def _halves(request: Embed, texts: range, ctx: Context, *, learned: bool = False) -> list[Part]:
+async def _halves(
+    request: Embed, texts: range, ctx: Context, begun: frozenset[int], *, learned: bool = False
+) -> list[Part]:
     first, second = halves(texts)
     if learned:  # one after the other: a refusal of the first may lower the limit for the second
-        return [*await _part(request, first, ctx), *await _part(request, second, ctx)]
-    results = await side_by_side((_part(request, first, ctx), _part(request, second, ctx)))
+        return [*await _part(request, first, ctx, begun), *await _part(request, second, ctx, begun)]
+    results = await side_by_side((_part(request, first, ctx, begun), _part(request, second, ctx, begun)))
     return [part for parts in results for part in (parts if isinstance(parts, list) else [parts])]
 
 
@@ -156,7 +176,8 @@ async def _call(request: Embed, texts: range, ctx: Context) -> Step:
     body = {"input": _texts(request, texts), **request.parameters}
     operation = ctx.operation(_OPERATION, body, droppable=_DROPPABLE, is_final=partial(_can_halve, texts))
     response = await ctx.call(operation)
-    return await ctx.compute(read_embeddings, response, len(texts), operation.adapted, large=response.is_large)
+    step = await ctx.compute(read_embeddings, response, len(texts), operation.adapted, large=response.is_large)
+    return replace(step, value={**step.value, "model": ctx.model})
 
 
 def read_embeddings(response: Response, count: int, adapted: Sequence[str]) -> Step:

@@ -51,8 +51,11 @@ class ImageCalls:
     async def _call(self) -> list[Part]:
         """Return the step of one call for all images or, if the model makes one a call, the steps of `n` calls."""
         ctx, refused = self.ctx, False
-        may_split = self.n > 1 and not ctx.strict
-        if not may_split or ctx.capabilities.batch_limit(self.operation) != 1 or await ctx.get_step("whole"):
+        may_split, done = self.n > 1 and not ctx.strict, await ctx.step_keys()
+        # What steps have decides, before what is learned: that is this connection's alone, and others may have begun.
+        is_begun = any(f"{k:02}" in done for k in range(1, self.n + 1))
+        is_split = "whole" not in done and (is_begun or ctx.capabilities.batch_limit(self.operation) == 1)
+        if not may_split or not is_split:
             try:
                 return [await ctx.step("whole", partial(self._generate, 1, self.n))]
             except RequestRejected as error:

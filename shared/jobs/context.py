@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -162,6 +162,11 @@ class ActionContext:
             with self._stopped_by(RetryLater, LeaseLost, ProviderUnavailable):
                 await self.steps.save(key, step)
         return step
+
+    async def step_keys(self) -> Collection[str]:
+        """See Context."""
+        with self._stopped_by(RetryLater):
+            return await self.steps.keys()
 
     async def get_step(self, key: str) -> Step | None:
         """See Context."""

@@ -8,6 +8,7 @@ attempt continues after it and makes no call twice.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,10 @@ class Steps:
     async def get(self, key: str) -> Step | None:
         """Return the step, or None if it is not done. Raises StorageUnavailable."""
         return (await self._load()).get(key)
+
+    async def keys(self) -> Collection[str]:
+        """Return the keys of the steps that are done. Raises StorageUnavailable."""
+        return (await self._load()).keys()
 
     async def save(self, key: str, step: Step) -> None:
         """Store a step. Raises LeaseLost, StorageUnavailable."""

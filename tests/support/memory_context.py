@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
@@ -152,6 +152,10 @@ class MemoryContext:
         if key not in self.steps:
             self.steps[key] = await work()
         return self.steps[key]
+
+    async def step_keys(self) -> Collection[str]:
+        """See Context."""
+        return self.steps.keys()
 
     async def get_step(self, key: str) -> Step | None:
         """See Context."""

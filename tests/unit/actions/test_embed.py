@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared.actions import embed
 from shared.actions.base import Completed, Deferred
 from shared.actions.embed import MAX_TEXTS, fits, halves, is_too_much
-from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts, UpstreamRetryLater
+from shared.errors import InvalidJob, ProviderUnavailable, RequestRejected, UpstreamFacts, UpstreamRetryLater
 from shared.upstream.messages import Operation, Response
 from tests.support.memory_context import MemoryContext, Respond, in_turn, response, run_action
 
@@ -119,6 +119,38 @@ async def test_each_text_is_embedded_once(count: int, limit: int, attempts: list
     assert outcome.output is not None
     assert [[number, 0.5] for number in range(count)] == outcome.output["embeddings"]
     assert count == sum(call.consumed().input_tokens for call in [*ctx.billed, *outcome.calls])
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 1100), st.lists(st.tuples(st.integers(1, 5), st.integers(1, 700)), min_size=2, max_size=6))
+async def test_each_text_is_embedded_once_whoever_does_it(count: int, attempts: list[tuple[int, int]]):
+    """Also if each attempt has another connection, whose limit is another one: it does what is left."""
+    ctx, outcome = MemoryContext(model()), None
+
+    for number, (calls, limit) in enumerate([*attempts, (10_000, 700)]):
+        ctx.calls_left, ctx.respond, ctx.connection_name = calls, model(limit), f"number-{number}"
+        with contextlib.suppress(UpstreamRetryLater):
+            outcome = await run_action(embed, {"texts": numbers(count)}, ctx)
+        if isinstance(outcome, Completed):
+            break
+
+    assert isinstance(outcome, Completed)
+    assert outcome.output is not None
+    assert [[number, 0.5] for number in range(count)] == outcome.output["embeddings"]
+    assert count == sum(call.consumed().input_tokens for call in [*ctx.billed, *outcome.calls])
+
+
+async def test_vectors_of_two_models_are_not_joined():
+    """Nothing more is bought then: a list of them would be of no use."""
+    ctx = MemoryContext(model(limit=1), calls_left=2)
+    with pytest.raises(UpstreamRetryLater):
+        await run_action(embed, {"texts": numbers(2)}, ctx)
+    ctx.model, ctx.connection_name, ctx.calls_left = "another", "second", 10
+
+    with pytest.raises(InvalidJob, match="vectors of m already"):
+        await run_action(embed, {"texts": numbers(2)}, ctx)
+
+    assert [2, 1] == sizes(ctx)
 
 
 async def test_one_call_is_a_step_only_for_a_file():

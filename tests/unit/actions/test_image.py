@@ -128,6 +128,18 @@ async def test_throttled_image_defers_the_job():
     assert (3, 2) == (len(ctx.called), len(ctx.billed))
 
 
+async def test_another_connection_makes_the_missing_image_only():
+    """Even if its model would make all of them in one call: one was paid for where it was made."""
+    ctx = MemoryContext(one_a_call, pages={IMAGE_URL: response(PNG)}, calls_left=2)
+
+    await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+    ctx.calls_left, ctx.connection_name, ctx.respond = 1, "second", in_turn(images(1))
+    outcome = await run_action(image, {"prompt": "A cat", "n": 2}, ctx)
+
+    assert ("succeeded", 2) == (outcome.status, len(outcome.output["images"]))
+    assert [2, None, None] == [body.get("n") for body in ctx.bodies]
+
+
 class ThrottledPages(dict[str, Response]):
     """A host of images that wants the job to wait."""
 
