@@ -59,27 +59,27 @@ def keeps_blobs(_: Respond) -> bool:
 
 async def run(request: Respond, ctx: Context) -> Completed:
     """See Action."""
-    check_connection(ctx.connection)
+    check_connection(ctx.connection, "The action respond")
     creator = cast(ResponseCreator, ctx)
     memory: list[object] = []  # of the blobs, as long as the request
     response, adapted = await creator.create(partial(_operation, request, creator, memory))
     return await ctx.compute(read_response, response, adapted, large=response.is_large)
 
 
-def check_connection(connection: Connection) -> None:
-    """Raise InvalidJob if the connection's API has no responses, or may not store any."""
+def check_connection(connection: Connection, what: str) -> None:
+    """Raise InvalidJob if the connection's API has no responses, or may not store any. `what`: that needs them."""
     endpoint, name = connection.endpoint, connection.name
     if connection.source == "static":
         raise InvalidJob(
-            "The action respond needs a connection of the customer's own: the provider stores its responses, and this "
-            "customer uses the operator's connection."
+            f"{what} needs a connection of the customer's own: the provider stores its responses, and this customer "
+            "uses the operator's connection."
         )
     if endpoint.provider not in WITH_RESPONSES:
         raise InvalidJob(f"The provider of the connection {name} has no Responses API; OpenAI and Azure OpenAI have.")
     if not has_responses(endpoint):
         raise InvalidJob(
-            f"The action respond needs a connection whose `endpoint` ends in /openai/v1; the connection {name} leads "
-            "to an API without responses."
+            f"{what} needs a connection whose `endpoint` ends in /openai/v1; the connection {name} leads to an API "
+            "without responses."
         )
 
 

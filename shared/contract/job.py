@@ -84,8 +84,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     How the calls are bought. `batch`: in the provider's batches, for about half the price and within a day; for chat,
     multi_chat, summarize, embed and respond. `background`: in a window of 8 hours, or of 2 if the deadline is nearer,
-    for less; for respond. `flex`: at OpenAI's flex tier, for half the price when it has room; for chat, multi_chat and
-    summarize. `cheapest`: whichever of them can be done before the deadline.
+    for less; for respond and chat. `flex`: at OpenAI's flex tier, for half the price when it has room; for chat,
+    multi_chat and summarize. `cheapest`: whichever of them can be done before the deadline.
     """
     run_at: Annotated[datetime, Meta(tz=True)] | None = None
     """When the job may start: RFC 3339 with an offset, at most 30 days ahead. If left out, or past, it is at once."""

@@ -11,6 +11,8 @@ PATIENT: frozenset[Processing] = frozenset({"batch", "background", "cheapest"})
 """Those that wait for a provider's window of hours: the deadline runs whatever else the job waits for."""
 LINES_ONLY: frozenset[Processing] = frozenset({"batch"})
 """Those whose calls are all lines of batches: an attempt whose worker died has bought nothing that is not on record."""
+RESPONSES_ONLY: frozenset[Processing] = frozenset({"background"})
+"""Those whose job creates a response that no worker waits for, whatever its action is."""
 MIN_PATIENT_DEADLINE_S = 3600
 """An hour."""
 DEFAULT_DEADLINES_S: dict[Processing, float] = {
@@ -27,7 +29,7 @@ _BATCH_ACTIONS = (*_FLEX_ACTIONS, "embed", "respond")
 _ACTIONS: dict[Processing, tuple[str, ...]] = {
     "batch": _BATCH_ACTIONS,
     "flex": _FLEX_ACTIONS,
-    "background": ("respond",),
+    "background": ("respond", "chat"),
     "cheapest": _BATCH_ACTIONS,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -107,6 +107,11 @@ def _check_parameters(parameters: dict[str, Any]) -> None:
     merged_parameters(parameters, {}, INSTEAD)
     if parameters.get("stream"):
         raise InvalidJob("`input.parameters.stream` can't be true: a job doesn't stream its result.")
+    check_metadata(parameters)
+
+
+def check_metadata(parameters: Mapping[str, Any]) -> None:
+    """Raise InvalidJob unless the metadata of a response has room for the app's own."""
     metadata = parameters.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise InvalidJob("`input.parameters.metadata` must be an object.")

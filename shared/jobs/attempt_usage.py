@@ -24,7 +24,7 @@ from shared.billing.usage_records import (
 from shared.clock import now
 from shared.contract.decoding import find_members
 from shared.contract.job import Job
-from shared.contract.processing import LINES_ONLY
+from shared.contract.processing import LINES_ONLY, RESPONSES_ONLY
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import NO_USAGE, Usage
 from shared.errors import UpstreamFacts
@@ -126,8 +126,9 @@ class AttemptUsage:
 
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died, if they may have made calls."""
-        if self.job.action in _RECORDED_OTHERWISE or self.job.options.processing in LINES_ONLY:
-            return  # the calls of the latter are on record as lines of batches
+        action, processing = self.job.action, self.job.options.processing
+        if action in _RECORDED_OTHERWISE or processing in LINES_ONLY | RESPONSES_ONLY:
+            return  # the calls of the latter are on record as lines of batches, or in steps
         self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 
     def settlement(self) -> list[Row]:

@@ -8,6 +8,7 @@ deadline.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -136,12 +137,12 @@ class PendingResponse:
         return await self._last_request(connection, "GET", name)
 
     async def _answered(self, response: Response) -> Outcome | None:
-        arguments = response, self.creation.adapted
+        read, arguments = self._reader(), (response, self.creation.adapted)
         client, customer = self.services.client, self.attempt.job.customer
         if response.is_large:
-            outcome = await client.side_process.call(customer, read_response, *arguments)
+            outcome = await client.side_process.call(customer, read, *arguments)
         else:
-            outcome = read_response(*arguments)
+            outcome = read(*arguments)
         if isinstance(outcome.error, JobCancelled) and self._is_replaceable:
             return await self._without(outcome, is_over=True)
         self._learn_time()
@@ -150,6 +151,13 @@ class PendingResponse:
         if self.attempt.lease.cancelled:
             return replace(self._end(), calls=outcome.calls)
         return outcome
+
+    def _reader(self) -> Callable[..., Completed]:
+        if self.attempt.job.action != "chat":
+            return read_response
+        from shared.actions.chat_in_background import read_chat_response  # noqa: PLC0415  # few chats wait
+
+        return read_chat_response
 
     async def _without(self, outcome: Completed, *, is_over: bool = False) -> Outcome | None:
         """

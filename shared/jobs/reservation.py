@@ -28,7 +28,7 @@ from shared.billing.usage_records import JOBS
 from shared.clock import now
 from shared.connections.connection import Connection
 from shared.contract.budget import Budget
-from shared.contract.processing import LINES_ONLY
+from shared.contract.processing import LINES_ONLY, RESPONSES_ONLY
 from shared.contract.raw import RawRequest
 from shared.contract.usage import Processing
 from shared.errors import BudgetExceeded
@@ -62,7 +62,8 @@ def restore(services: JobServices, attempt: Attempt) -> JobBudgets:
     """
     lease, reserved = attempt.lease, read_reserved(attempt.lease.reservation)
     own = JobBudgets(services.budgets, attempt.job.customer, keeps=bool(lease.lines))
-    if lease.keeps_reservation or attempt.job.options.processing in LINES_ONLY or attempt.job.action == "respond":
+    is_recorded = attempt.job.options.processing in LINES_ONLY | RESPONSES_ONLY or attempt.job.action == "respond"
+    if lease.keeps_reservation or is_recorded:
         own.hold(reserved, partial(kept_measure, attempt))
         reserved_for = read_reserved_for(lease.reserved_for)
         own.output_limit = reserved_for.output_limit if reserved_for else None

@@ -1,5 +1,6 @@
 """
-The execution of an attempt of `respond`: it creates a response, or goes on with one of an earlier attempt.
+The execution of an attempt of `respond`, or of a chat in the background: it creates a response, or goes on with one of
+an earlier attempt.
 
 However the job ends, what it may have bought is on record: with its answer's usage, or as a call without an answer.
 """
@@ -9,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import cast
 
-from shared.actions.base import Completed, Deferred, Outcome
+from shared.actions import chat_in_background
+from shared.actions.base import Action, Completed, Deferred, Outcome
 from shared.billing.usage import UNANSWERED, Call
 from shared.connections.connection import Connection
+from shared.contract.job import Job
 from shared.contract.processing import PATIENT
 from shared.contract.result import Result
 from shared.errors import StorageUnavailable
 from shared.jobs.attempt import Attempt
 from shared.jobs.context import ActionContext
 from shared.jobs.executor import Executor
+from shared.jobs.lease import Lease
 from shared.jobs.message import DecodedJob, Work
 from shared.jobs.outcomes import outcome_of
 from shared.jobs.pending_response import PendingResponse, lost_too_often
@@ -30,7 +35,13 @@ from shared.jobs.steps import Steps
 
 @dataclass(frozen=True)
 class ResponseExecutor(Executor):
-    """Executes attempts of `respond`."""
+    """Executes attempts of `respond`, and of chats in the background."""
+
+    async def execute(self, job: Job, lease: Lease, work: Work, attempt: Attempt | None = None) -> bytes:
+        """See Executor. A chat is run as a response."""
+        if isinstance(work, DecodedJob) and job.action == "chat":
+            work = replace(work, action=cast(Action, chat_in_background))
+        return await super().execute(job, lease, work, attempt)
 
     async def _outcome_without_run(self, attempt: Attempt, steps: Steps, work: Work) -> Outcome | None:
         outcome = await super()._outcome_without_run(attempt, steps, work)

@@ -26,12 +26,12 @@ from tests.support.worker_crashes import CrashingApp, Process
 STEP_S = 5.0
 
 
-async def send_response(app: PatientApp, customer: str, **members: Any) -> str:
-    """Send a job of `respond`; return its id."""
+async def send_response(app: PatientApp, customer: str, action: str = "respond", **members: Any) -> str:
+    """Send a job of `respond`, or a chat; return its id."""
     options = {"processing": "standard", **members.pop("options", {})}
     job_id = members.pop("job_id", "job-1")
-    members.setdefault("input", {"input": f"Say {job_id}."})
-    return await app.send(customer, "respond", job_id=job_id, options=options, **members)
+    members.setdefault("input", {"input" if action == "respond" else "prompt": f"Say {job_id}."})
+    return await app.send(customer, action, job_id=job_id, options=options, **members)
 
 
 async def finish(app: PatientApp, jobs: Sequence[str], *, within_s: float = 3600, step_s: float = STEP_S) -> None:

@@ -19,7 +19,7 @@ ACTIONS_OF: dict[Processing, tuple[Action, ...]] = {
     "standard": ACTIONS,
     "batch": (*CHATS, "embed", "respond"),
     "flex": CHATS,
-    "background": ("respond",),
+    "background": ("respond", "chat"),
     "cheapest": (*CHATS, "embed", "respond"),
 }
 CASES = [(processing, action) for processing in ACTIONS_OF for action in ACTIONS]
@@ -68,7 +68,7 @@ def test_a_deadline_that_is_left_out(processing: Processing):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"processing": "background"}, "background is for respond"), ({"processing": "batch", "deadline_s": 60}, "3600")],
+    [({"processing": "background", "deadline_s": 60}, "3600"), ({"processing": "batch", "deadline_s": 60}, "3600")],
 )
 def test_a_message_is_checked_as_well(options: dict[str, Any], message: str):
     """What comes from the queue is refused as at the door."""

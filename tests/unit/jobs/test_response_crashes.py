@@ -33,6 +33,7 @@ class Kind(NamedTuple):
     has_batches: bool = True
     step_s: float = 15
     unanswered: int = 0
+    action: str = "respond"
 
 
 def _slow_batches(account: Account) -> None:
@@ -47,6 +48,7 @@ STANDARD = Kind()
 KINDS: Mapping[str, Kind] = {
     "list price after a batch": Kind({"processing": "cheapest"}, _slow_batches, step_s=60),
     "window": Kind({"processing": "background", "deadline_s": 90_000}),
+    "chat in a window": Kind({"processing": "background", "deadline_s": 90_000}, action="chat"),
     "cheapest window": Kind({"processing": "cheapest", "deadline_s": 90_000}, has_batches=False),
     "list price after a window": Kind(
         {"processing": "cheapest", "deadline_s": 10_800}, _slow_response, has_batches=False, step_s=60, unanswered=1
@@ -137,7 +139,7 @@ def live(client, monkeypatch) -> Live:
             fault.add(app.accounts[customer])
             kind.prepare(app.accounts[customer])
             options = {"timeout_s": 0.3, "retry_delay_ms": 1, "deadline_s": 7200, **kind.options}
-            job = await send_response(app, customer, options=options)
+            job = await send_response(app, customer, kind.action, options=options)
             app.in_doubt = lambda: is_in_doubt(app, customer)
             await app.deliver()
             await finish(app, [job], within_s=11_000, step_s=kind.step_s)
