@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 # Foundry's older route refuses parameters that its schema does not list unless this header says otherwise
 # (learn.microsoft.com/azure/ai-foundry/model-inference, "extra parameters").
 _PASS_THROUGH = {"extra-parameters": "pass-through"}
-_MAX_EFFORT_LENGTH = 20
-"""Characters of a `reasoning_effort` that identify it. It is a caller's, and is kept in memory."""
+_CONDITIONS = (("reasoning", "effort"), ("output_config", "effort"), ("thinking", "type"))
+"""Members of a body, and what of them decides which others a model takes, beside `reasoning_effort`."""
+_ONE_OF = frozenset({"temperature", "top_p"})
+"""Of these, some models take one at a time."""
+_MAX_CONDITION_LENGTH = 20
+"""Characters of a condition that identify it. It is a caller's, and is kept in memory."""
 
 
 def not_final(_: RequestRejected) -> bool:
@@ -56,15 +60,15 @@ class JsonOperation(Operation):
         self.adapted: list[str] = []
         """How the parameters were changed, in words."""
         self._capabilities, self._droppable, self._is_final, self._strict = capabilities, droppable, is_final, strict
-        # Some models take sampling parameters with one effort and not with another (GPT-5.1, 5.2: only with none).
-        effort = body.get("reasoning_effort")
-        if effort is None and isinstance(reasoning := body.get("reasoning"), dict):
-            effort = reasoning.get("effort")
+        # Some models take sampling parameters with one effort and not with another (GPT-5.1, 5.2: only with none), not
+        # while they think, or one of two (Claude).
+        conditions = [body.get("reasoning_effort"), "+" if body.keys() >= _ONE_OF else None]
+        conditions += [part.get(member) for of, member in _CONDITIONS if isinstance(part := body.get(of), dict)]
         self._key = (
             *connection.identity,
             model,
             name,
-            *(() if effort is None else (str(effort)[:_MAX_EFFORT_LENGTH],)),
+            *(str(condition)[:_MAX_CONDITION_LENGTH] for condition in conditions if condition is not None),
         )
         for adaptation in () if strict else capabilities.adaptations(*self._key):
             if adaptation.parameter in self.body:

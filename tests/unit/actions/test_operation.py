@@ -149,6 +149,24 @@ def test_adaptation_is_learned_for_an_hour():
 
 
 @pytest.mark.parametrize(
+    ("refused", "others"),
+    [
+        ({"thinking": {"type": "enabled"}}, [{}, {"thinking": {"type": "disabled"}}, {"thinking": 1}]),
+        ({"output_config": {"effort": "high"}}, [{}, {"output_config": {"effort": "low"}}, {"output_config": {}}]),
+        ({"reasoning": {"effort": "high"}}, [{}, {"reasoning": {"effort": "none"}}, {"reasoning": None}]),
+        ({"top_p": 1}, [{}]),
+    ],
+)
+def test_what_is_refused_beside_others_is_left_out_beside_them_alone(refused: Any, others: list[Any]):
+    """Claude takes a temperature, but not while it thinks, and not `top_p` beside it."""
+    ctx = MemoryContext(in_turn())
+    assert operation(ctx, temperature=0, **refused).adapt(REFUSAL)
+
+    assert "temperature" not in body(operation(ctx, temperature=1, **refused))
+    assert all("temperature" in body(operation(ctx, temperature=1, **other)) for other in others)
+
+
+@pytest.mark.parametrize(
     ("action", "request_", "parameter", "answer"),
     [
         (embed, {"texts": ["4"]}, "encoding_format", {"data": [{"embedding": [4]}]}),
