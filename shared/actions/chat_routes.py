@@ -102,7 +102,7 @@ class Routes:
         self._note(refusal, CHAT)
         following = self._following()
         if following is None:
-            raise refusal
+            raise self._explained(refusal)
         return await self._complete(following)
 
     async def _complete(self, operation: str) -> tuple[Response, list[str]]:
@@ -113,7 +113,7 @@ class Routes:
             self._note(error, operation)
             following = self._following()
             if following is None:
-                raise (self._reason or error) from error
+                raise (self._reason or self._explained(error)) from error
         except ModelNotFound:
             if len(self._called) == 1:  # the deployment has another model now, or is gone
                 self.ctx.capabilities.learn_replacement(self._learned_as, self._learned_as)
@@ -148,6 +148,14 @@ class Routes:
             self._reason = self._reason or error
         else:
             self._others = others
+
+    def _explained(self, error: RequestRejected | InvalidJob) -> JobError:
+        """Return the last refusal; on an endpoint that could have responses, with what to do."""
+        endpoint = self.ctx.connection.endpoint
+        if not isinstance(error, RequestRejected) or endpoint.provider == "openai" or has_responses(endpoint):
+            return error
+        advice = "If the model has the Responses API alone, use a connection whose `endpoint` ends in /openai/v1."
+        return RequestRejected(f"{error} {advice}", error.facts)
 
     def _following(self) -> str | None:
         others = (other for other in self._others if other not in self._called)

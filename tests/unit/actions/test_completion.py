@@ -252,11 +252,15 @@ async def test_deployment_that_is_gone_is_forgotten():
     "endpoint", [DEPLOYMENT, "https://r.services.ai.azure.com/models", "https://r.openai.azure.com"]
 )
 async def test_endpoint_without_responses_lets_the_refusal_stand(endpoint: str):
-    """Only the v1 API has them."""
+    """Only the v1 API has them, and the error says so."""
     ctx = MemoryContext(in_turn(refusal(ONLY_RESPONSES)), endpoint=endpoint)
 
-    with pytest.raises(RequestRejected, match="only supported in v1/responses"):
+    with pytest.raises(
+        RequestRejected, match=r"only supported in v1/responses.*`endpoint` ends in /openai/v1"
+    ) as caught:
         await answer(ctx)
+
+    assert 404 == caught.value.facts.status
 
     assert [CHAT] == paths(ctx)
 
