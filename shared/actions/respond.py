@@ -24,7 +24,7 @@ from shared.contract.decoding import condensed, json_object
 from shared.contract.respond import Respond, decode_respond
 from shared.errors import ContentFiltered, InvalidJob, JobCancelled, JobError, ProviderUnavailable, UpstreamFacts
 from shared.upstream.capabilities import SAMPLING
-from shared.upstream.error_body import filter_detail, read_refusal
+from shared.upstream.error_body import filter_detail, filter_verdicts, read_refusal
 from shared.upstream.messages import Response
 
 NEEDS_MODEL = True
@@ -170,7 +170,9 @@ def parse_response(response: Response, adapted: Sequence[str] = ()) -> Completed
     if status == "incomplete" and reason == "content_filter":
         filtered: JobError = ContentFiltered(
             "The provider's content policy stopped the response. It was billed.",
-            UpstreamFacts(response.status, response.request_id, detail=filter_detail(body.get("content_filters"))),
+            UpstreamFacts(
+                response.status, response.request_id, detail=filter_detail(filter_verdicts(body.get("content_filters")))
+            ),
         )
         return Completed(output, calls, "partial" if text else "failed", filtered)
     return Completed(output, calls, "succeeded" if error is None else "failed", error)

@@ -10,6 +10,7 @@ import msgspec
 
 from shared.actions.responses_tools import as_tool_call
 from shared.contract.decoding import json_object
+from shared.upstream.error_body import filter_verdicts
 from shared.upstream.messages import Response
 
 _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -59,9 +60,9 @@ def _completion(body: Mapping[str, Any], items: list[dict[str, Any]], stops: Seq
     created = body.get("created_at")
     if isinstance(created, int | float):
         completion["created"] = int(created)
-    if (verdicts := _verdicts(body, "completion")) is not None:
+    if (verdicts := filter_verdicts(body.get("content_filters"), "completion")) is not None:
         choice["content_filter_results"] = verdicts
-    if (verdicts := _verdicts(body, "prompt")) is not None:
+    if (verdicts := filter_verdicts(body.get("content_filters"), "prompt")) is not None:
         completion["prompt_filter_results"] = [{"prompt_index": 0, "content_filter_results": verdicts}]
     return {**completion, "object": "chat.completion", "choices": [choice]}
 
@@ -123,13 +124,3 @@ def _has_sources(messages: Sequence[Mapping[str, Any]]) -> bool:
     contents = (item.get("content") for item in messages)
     parts = (part for each in contents if isinstance(each, list) for part in each if isinstance(part, dict))
     return any(part.get("annotations") for part in parts)
-
-
-def _verdicts(body: Mapping[str, Any], source: str) -> dict[str, Any] | None:
-    """Return what Azure's content filter says of the prompt or of the answer, where it has blocked something first."""
-    filters = body.get("content_filters")
-    objects = [each for each in filters if isinstance(each, dict)] if isinstance(filters, list) else []
-    of_source = [each for each in objects if each.get("source_type") == source]
-    of_source.sort(key=lambda each: not each.get("blocked"))
-    results = (each.get("content_filter_results") for each in of_source)
-    return next((result for result in results if isinstance(result, dict) and result), None)

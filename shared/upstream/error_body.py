@@ -151,6 +151,7 @@ def _detail(error: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any
         break
     for source in (inner, error):
         verdicts = source.get("content_filter_result") or source.get("content_filter_results")  # Azure's images API
+        verdicts = verdicts or filter_verdicts(source.get("content_filters"))  # and its Responses API
         if isinstance(verdicts, dict):
             return detail | filter_detail(verdicts)
     return detail
@@ -161,6 +162,18 @@ def filter_detail(verdicts: Any) -> dict[str, Any]:
     if not isinstance(verdicts, dict) or not verdicts or json_size(verdicts) > _MAX_VERDICTS:
         return {}
     return {"content_filter_result": verdicts}
+
+
+def filter_verdicts(filters: Any, source: str | None = None) -> dict[str, Any] | None:
+    """
+    Return what a list of content filters says, as Azure's Responses API has it: of one that has blocked something, if
+    any has. `source`: `prompt` or `completion`; None: either.
+    """
+    objects = [each for each in filters if isinstance(each, dict)] if isinstance(filters, list) else []
+    of_source = [each for each in objects if source is None or each.get("source_type") == source]
+    of_source.sort(key=lambda each: not each.get("blocked"))
+    results = (each.get("content_filter_results") for each in of_source)
+    return next((result for result in results if isinstance(result, dict) and result), None)
 
 
 def _locations(detail: Any) -> Iterator[tuple[str, Any]]:

@@ -70,6 +70,25 @@ def test_an_answer_has_the_shape_of_openais():
     ChatCompletion.model_validate(body | {"created": 0, "usage": None})
 
 
+def test_an_answer_has_nothing_that_it_does_not_need():
+    """Text alone is a message as OpenAI sends it: without calls, thoughts or blocks, and without an error."""
+    body = completed(TEXT)
+
+    assert {"role": "assistant", "content": "Hello."} == body["choices"][0]["message"]
+    assert {"id", "model", "usage", "object", "choices"} == set(body)
+
+
+def test_an_error_beside_the_answer_is_the_outcomes():
+    """As gateways send it, with status 200."""
+    error = {"type": "overloaded_error", "message": "The kitchen burns."}
+    body = {"type": "message", "role": "assistant", "content": [], "error": error}
+
+    outcome = parse_chat(as_completion(response(body)))
+
+    assert "failed" == outcome.status
+    assert "The kitchen burns." in str(outcome.error)
+
+
 def test_usage_is_everything_that_went_in_with_cache_writes_by_life():
     """The record keeps Anthropic's own object, and its input counts what the cache read and wrote."""
     outcome = parse_chat(as_completion(response(message(TEXT))))

@@ -243,6 +243,35 @@ async def test_what_is_no_response_fails(body: Any) -> None:
     assert isinstance(outcome.error, ProviderUnavailable)
 
 
+async def test_the_text_is_that_of_messages_alone() -> None:
+    """Neither of other items, nor of other parts, whatever a gateway makes of them."""
+    hidden = [{"type": "output_text", "text": "hidden"}]
+    items = [
+        "odd",
+        {"type": "reasoning", "content": hidden},
+        {"type": "message", "content": "hidden"},
+        {
+            "type": "message",
+            "content": ["odd", {"type": "refusal", "text": "hidden"}, {"type": "output_text", "text": 1}],
+        },
+        message("Hello."),
+    ]
+    outcome, _ = await run({"input": "Hi"}, answered(output=items))
+    assert ("succeeded", "Hello.", items) == (
+        outcome.status,
+        *[(outcome.output or {})[name] for name in ("text", "output")],
+    )
+
+
+async def test_what_the_content_filter_found_is_in_the_error() -> None:
+    """As the provider says it."""
+    found = [{"blocked": True, "source_type": "completion", "content_filter_results": {"violence": {"filtered": True}}}]
+    body = answered(status="incomplete", incomplete_details={"reason": "content_filter"}, content_filters=found)
+    outcome, _ = await run({"input": "Hi"}, body)
+    assert isinstance(outcome.error, ContentFiltered)
+    assert {"content_filter_result": {"violence": {"filtered": True}}} == outcome.error.facts.detail
+
+
 def test_a_large_response_is_json_text() -> None:
     """It goes into the result as it is."""
     body = answered(output=[message("x" * (5 << 20))])

@@ -123,6 +123,19 @@ async def test_what_every_connection_would_refuse_is_not_tried_again(worker: Wor
     assert [] == second.received
 
 
+async def test_a_call_that_takes_too_long_is_not_made_elsewhere(worker: Worker):
+    """Not even if there is no time left to wait for another try."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    customer.account.answers[:] = [completion(after_s=5)] * 2
+    options = {"timeout_s": 0.05, "max_retries": 2, "retry_delay_ms": 20_000, "deadline_s": 10}
+
+    result = await worker.run(customer, connection=BOTH, options=options)
+
+    assert ("failed", "default", []) == served(result)
+    assert ("timeout", []) == (result["error"]["code"], second.received)
+
+
 async def test_the_next_connection_does_the_rest(worker: Worker):
     """What the first one has answered is not bought again, and is on record there."""
     customer = worker.customer(max_concurrency=1)

@@ -291,6 +291,10 @@ def test_the_detail_of_an_error_is_bounded():
 
     assert {"content_filter_result": verdicts} == detail_of(innererror={"content_filter_result": verdicts})
     assert {} == detail_of(innererror={"content_filter_result": {"hate": [[]] * 10_000}})
+    passed = {"blocked": False, "source_type": "prompt", "content_filter_results": {"hate": {"filtered": False}}}
+    blocked = {"blocked": True, "source_type": "prompt", "content_filter_results": verdicts}
+    assert {"content_filter_result": verdicts} == detail_of(content_filters=["odd", passed, blocked])
+    assert {} == detail_of(content_filters=[{"blocked": True}])
     assert {"code": 500, "type": 500, "param": 500} == {
         name: len(text) for name, text in detail_of(code=long, type=long, param=long).items()
     }
