@@ -137,12 +137,12 @@ async def _transcribe(
         wav = Wav(plan.channels, plan.rate, plan.sample_bytes, piece.start, piece.size, plan.kind)
         content = (wav.header(wav.size), FilePiece(file, wav.start, wav.size))
         audio = FormFile("file", "audio.wav", "audio/wav", content)
-    timed = request.text_format in TIMED
-    body = {**request.parameters, **({"response_format": "verbose_json"} if timed else {})}
+    kind = request.text_format
+    body = {**request.parameters, **({"response_format": "verbose_json"} if kind in TIMED else {})}
     operation = ctx.operation(_OPERATION, body)
     operation.attach([audio])
     response = await ctx.call(operation)
-    read = await ctx.compute(partial(read_transcription, timed=timed), response, large=response.is_large)
+    read = await ctx.compute(partial(read_transcription, kind=kind), response, large=response.is_large)
     adapted = {"adapted": operation.adapted} if operation.adapted else {}
     if read.error is not None:
         return Step({"error": msgspec.to_builtins(error_body(read.error))}, [read.call])

@@ -14,9 +14,11 @@ from shared.contract.usage import Usage
 from shared.errors import ProviderUnavailable, UpstreamError, UpstreamFacts
 from shared.upstream.messages import Response
 
-TIMED = ("verbose_json", "srt", "vtt")
-"""Formats that are made of segments with times, which models report as `verbose_json`."""
-_LISTS = ("segments", "words", "logprobs")
+TIMED = {"verbose_json": ("segments", "words"), "srt": ("segments",), "vtt": ("segments",)}
+"""Formats with times, which models report as `verbose_json`, and the lists of which each needs one."""
+_TEXTS = {"segments": "text", "words": "word"}
+"""The member of a list's items that has the text."""
+_LISTS = (*_TEXTS, "logprobs")
 _TIMES = ("start", "end")
 _SEEK_PER_S = 100
 _MAX_S = 10_000_000
@@ -34,8 +36,12 @@ class Transcription:
     error: UpstreamError | None
 
 
-def read_transcription(response: Response, *, timed: bool) -> Transcription:
-    """Read a 2xx response. If `timed`, it needs segments. A duration that is not reported as usage is `derived`."""
+def read_transcription(response: Response, *, kind: str) -> Transcription:
+    """
+    Read a 2xx response, which needs times if the format of this `kind` has any.
+
+    A duration that is not reported as usage is `derived`.
+    """
     body = json_object(response.body)
     call = call_of_answer(body, response.request_id, response.processing, response.metered_as)
     seconds = body.get("duration")
@@ -47,9 +53,11 @@ def read_transcription(response: Response, *, timed: bool) -> Transcription:
     error = answered_error([body], response)
     if error is None and not isinstance(body.get("text"), str):
         error = ProviderUnavailable("The endpoint's response is not a transcription: it has no `text`.", facts)
-    elif error is None and timed and not _are_segments(body.get("segments")):
-        message = "The endpoint's response has no `segments` with times: use another model, or `response_format` json."
-        error = ProviderUnavailable(message, facts)
+    elif error is None and kind in TIMED and not any(_are_timed(body.get(name), name) for name in TIMED[kind]):
+        needed = " and no ".join(f"`{name}`" for name in TIMED[kind])
+        error = ProviderUnavailable(
+            f"The endpoint's response has no {needed} with times: use another model, or `response_format` json.", facts
+        )
     return Transcription(members, call, error)
 
 
@@ -101,10 +109,10 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MAX_S
 
 
-def _are_segments(value: Any) -> bool:
+def _are_timed(value: Any, name: str) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, dict)
-        and isinstance(item.get("text"), str)
+        and isinstance(item.get(_TEXTS[name]), str)
         and all(_is_time(item.get(name)) for name in _TIMES)
         for item in value
     )

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 from shared.contract.decoding import decode
 from shared.contract.names import BlobName, BlobPath, Text, parse_blob_name
 from shared.contract.parameters import merged_parameters
+from shared.errors import InvalidJob
 
 TextFormat = Literal["text", "json", "verbose_json", "srt", "vtt"]
 
@@ -19,6 +20,7 @@ INSTEAD = {
     "stream": "a job doesn't stream its result",
 }
 """What `parameters` can't hold, and what to do about it."""
+_SUBTITLES = frozenset({"srt", "vtt"})
 
 
 class TranscribeInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,4 +51,7 @@ def decode_transcribe(data: Raw | bytes) -> Transcribe:
     transcribe = decode(data, TranscribeInput, at="input")
     members = {"language": transcribe.language, "prompt": transcribe.prompt}
     parameters = merged_parameters(transcribe.parameters, members, INSTEAD)
+    granularities = parameters.get("timestamp_granularities")
+    if transcribe.response_format in _SUBTITLES and isinstance(granularities, list) and "segment" not in granularities:
+        raise InvalidJob("`input.parameters.timestamp_granularities` must have segment: subtitles are made of those.")
     return Transcribe(parse_blob_name(transcribe.blob, at="input.blob"), transcribe.response_format, parameters)

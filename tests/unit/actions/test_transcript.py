@@ -13,6 +13,7 @@ from shared.actions.transcript import join_transcriptions, read_transcription, s
 from tests.support.memory_context import response
 
 SEGMENT = {"id": 0, "seek": 0, "start": 0.0, "end": 1.5, "text": " Hello.", "tokens": [1], "avg_logprob": -0.2}
+WORD = {"word": "Hello", "start": 0.2, "end": 0.9}
 SRT_CUES = "1\n00:00:00,000 --> 00:00:01,500\nHello\nthere -> <you> & me.\n\n2\n01:01:01,235 --> 27:46:40,000\nBye.\n\n"
 VTT_CUES = (
     "00:00:00.000 --> 00:00:01.500\nHello\nthere -&gt; &lt;you&gt; &amp; me.\n\n01:01:01.235 --> 27:46:40.000\nBye.\n\n"
@@ -41,7 +42,7 @@ SEGMENTS = st.lists(
 )
 def test_usage_is_the_providers(usage: dict[str, Any], counts: dict[str, float]):
     """Seconds or tokens, as the model reports them; the duration is then no count."""
-    read = read_transcription(response({"text": "Hello.", "duration": 8.47, "usage": usage}), timed=False)
+    read = read_transcription(response({"text": "Hello.", "duration": 8.47, "usage": usage}), kind="json")
 
     assert read.call.usage is not None
     assert (counts, ()) == (
@@ -53,8 +54,8 @@ def test_usage_is_the_providers(usage: dict[str, Any], counts: dict[str, float])
 
 def test_duration_without_usage_is_derived():
     """Older API versions report the duration alone: the seconds follow from it. Without it there are none."""
-    read = read_transcription(response({"text": "Hello.", "duration": 8.4700002}), timed=False)
-    without = read_transcription(response({"text": "Hello."}), timed=False)
+    read = read_transcription(response({"text": "Hello.", "duration": 8.4700002}), kind="json")
+    without = read_transcription(response({"text": "Hello."}), kind="json")
 
     assert read.call.usage is not None
     assert (8.47, ("seconds",), 1) == (read.call.usage.seconds, read.call.usage.derived, read.call.usage.calls)
@@ -62,28 +63,35 @@ def test_duration_without_usage_is_derived():
 
 
 @pytest.mark.parametrize(
-    ("body", "timed", "message"),
+    ("body", "kind", "message"),
     [
-        ({"words": []}, False, "has no `text`"),
-        (b"1\n00:00", False, "has no `text`"),
-        ({"text": "x"}, True, "no `segments`"),
-        ({"text": "x", "segments": [{"start": "0", "end": 1, "text": ""}]}, True, "no `segments`"),
-        ({"text": "x", "segments": [{"start": 0, "end": True, "text": ""}]}, True, "no `segments`"),
-        ({"error": {"message": "No luck.", "code": "x"}}, False, "No luck."),
+        ({"words": []}, "json", "has no `text`"),
+        (b"1\n00:00", "text", "has no `text`"),
+        ({"text": "x"}, "verbose_json", "no `segments` and no `words`"),
+        ({"text": "x", "words": [{"word": "x", "start": 0}]}, "verbose_json", "no `segments` and no `words`"),
+        ({"text": "x", "words": [WORD]}, "vtt", "no `segments` with"),
+        ({"text": "x", "segments": [{"start": "0", "end": 1, "text": ""}]}, "srt", "no `segments`"),
+        ({"text": "x", "segments": [{"start": 0, "end": True, "text": ""}]}, "srt", "no `segments`"),
+        ({"error": {"message": "No luck.", "code": "x"}}, "json", "No luck."),
     ],
 )
-def test_what_is_no_transcription_is_an_error(body: Any, timed: bool, message: str):
+def test_what_is_no_transcription_is_an_error(body: Any, kind: str, message: str):
     """It says what is missing. Its call may have been billed."""
-    read = read_transcription(response(body), timed=timed)
+    read = read_transcription(response(body), kind=kind)
 
     assert message in str(read.error)
     assert ("unanswered" if isinstance(body, bytes) else "answered") == read.call.outcome
 
 
+@pytest.mark.parametrize("lists", [{"words": [WORD]}, {"segments": [SEGMENT]}, {"words": [WORD], "segments": []}])
+def test_times_of_words_are_times(lists: dict[str, Any]):
+    """A job that asks for those of words alone gets no segments."""
+    assert read_transcription(response({"text": "Hello."} | lists), kind="verbose_json").error is None
+
+
 def test_pieces_are_joined_with_their_times():
     """Texts, segments and words follow each other; times, seeks and ids go on; the rest is the first's."""
-    word = {"word": "Hello", "start": 0.2, "end": 0.9}
-    piece = {"text": " Hello. ", "language": "english", "duration": 600.5, "segments": [SEGMENT], "words": [word]}
+    piece = {"text": " Hello. ", "language": "english", "duration": 600.5, "segments": [SEGMENT], "words": [WORD]}
     second = {**piece, "text": "Bye.", "language": "dutch", "duration": 3}
 
     joined = join_transcriptions(

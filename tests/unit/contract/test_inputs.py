@@ -69,6 +69,10 @@ REFUSED = {
             "`input.parameters.stream` is not allowed: a job doesn't",
         ),
         ({"prompt": "a", "parameters": {"prompt": "b"}}, "`input.parameters.prompt` repeats `input.prompt`"),
+        (
+            {"response_format": "srt", "parameters": {"timestamp_granularities": ["word"]}},
+            "`input.parameters.timestamp_granularities` must have segment",
+        ),
     ],
     "embed": [
         ({"texts": []}, "`input.texts` must be a list of 1 to 2,048 items"),
