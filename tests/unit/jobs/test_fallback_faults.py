@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.customers import Customer
-from tests.support.endpoint import Account, Answer, completion, error, reply
+from tests.support.endpoint import Account, Answer, completion, error, reply, reset
 from tests.support.fakes import Fault
 from tests.support.several_connections import BOTH, NO_QUOTA, connect_second, served
 from tests.support.workers import Worker
@@ -107,6 +107,22 @@ async def test_the_next_connection_has_all_retries(worker: Worker):
 
     ((body, _),) = later.requeued()
     assert ("succeeded", "second") == served(await later.run(customer, body))[:2]
+
+
+async def test_the_next_connection_has_all_retries_after_calls_that_may_be_billed(worker: Worker):
+    """They are the first one's, on record there."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    customer.account.answers[:] = [reset] * 2
+    options = {"max_retries": 1, "retry_delay_ms": 1}
+    assert await worker.deliver(customer, job_id="job", connection=BOTH, options=options) is None
+    ((body, _),) = worker.requeued()
+
+    second.will_answer(error(503))
+    result = await worker.run(customer, body)
+
+    assert ("succeeded", "second", [("default", "provider_unavailable")]) == served(result)
+    assert (2, 2) == (len(customer.account.received), len(second.received))
 
 
 async def test_each_part_that_failed_is_the_next_connection_s(worker: Worker):
