@@ -78,7 +78,14 @@ def sent(**parameters: Any) -> tuple[dict[str, Any], list[str]]:
         ({"service_tier": "auto"}, {"service_tier": "auto"}),
         ({"service_tier": "default"}, {"service_tier": "standard_only"}),
         ({"cache_control": {"type": "ephemeral"}}, {"cache_control": {"type": "ephemeral"}}),
-        ({"n": 1, "logprobs": False, "stream": False, "presence_penalty": 0, "logit_bias": {}, "seed": None}, {}),
+        ({"service_tier": "standard_only"}, {"service_tier": "standard_only"}),
+        *(
+            ({"reasoning_effort": each}, {"output_config": {"effort": each}})
+            for each in ("low", "medium", "xhigh", "max")
+        ),
+        ({"n": 1, "logprobs": False, "top_logprobs": 0, "modalities": ["text"], "functions": []}, {}),
+        ({"stream": False, "store": False, "presence_penalty": 0, "frequency_penalty": 0}, {}),
+        ({"logit_bias": {}, "seed": None}, {}),
     ],
 )
 def test_parameters_that_claude_has(parameters: dict[str, Any], body: dict[str, Any] | None):
@@ -99,6 +106,8 @@ def test_unknown_parameters_are_passed_on():
         ({"temperature": 1.5}, ["temperature became 1"]),
         ({"seed": 0, "presence_penalty": 1}, ["presence_penalty was left out", "seed was left out"]),
         ({"logit_bias": {"1": 1}, "verbosity": "low"}, ["logit_bias was left out", "verbosity was left out"]),
+        ({"frequency_penalty": 1, "prediction": {}}, ["frequency_penalty was left out", "prediction was left out"]),
+        ({"prompt_cache_retention": "24h"}, ["prompt_cache_retention was left out"]),
         ({"metadata": {"order": "7"}, "store": True}, ["metadata was left out", "store was left out"]),
         ({"reasoning_effort": "minimal"}, ["reasoning_effort became low"]),
         ({"max_tokens": -1}, ["max_tokens was left out"]),
