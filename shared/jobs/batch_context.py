@@ -121,6 +121,11 @@ class BatchContext(ActionContext):
         pending = {line.batch for line in self.lines.values() if line.answer is None}
         await self.services.batches.wait(self.attempt, self.wanted, pending, stepless=_is_stepless(self.attempt))
 
+    @property
+    def _has_next_line(self) -> bool:
+        step = _step.get()
+        return f"{step}~{self._calls[step] + 1}" in self.lines
+
     def _next_key(self) -> str:
         step = _step.get()
         self._calls[step] += 1
@@ -150,11 +155,11 @@ class BatchContext(ActionContext):
         self.wanted.append(Line(key, operation.name, operation.request.content))
 
     def _may_repeat(self, answer: Answer, error: UpstreamError, retries: RetryState) -> bool:
-        """Return whether another line may be asked for after this one failed."""
+        """Return whether another line may be asked for after this one failed, or was when there was more time."""
         if answer.error_code in UNDONE | ABSENT and self._is_cheapest:
             return True  # it is decided anew how
         if answer.error_code in UNDONE:
-            return self.attempt.time.seconds_left() >= MIN_LEFT_S
+            return self._has_next_line or self.attempt.time.seconds_left() >= MIN_LEFT_S
         return answer.error_code not in ABSENT and retries.decide(error) is not None
 
     def _record_unanswered_line(self, line: LineRecord, error: UpstreamError) -> None:

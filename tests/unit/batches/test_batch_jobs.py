@@ -258,6 +258,21 @@ async def test_a_batch_that_expires_late_bills_what_was_done(at: PatientApp) -> 
     assert account.journal.totals().calls == 3 == len(at.rows(customer, "u_"))
 
 
+async def test_the_answer_of_another_batch_is_used_however_late_it_is(at: PatientApp) -> None:
+    """It was asked for while there was time, and is paid for, though nothing would be asked for any more."""
+    customer = at.customer()
+    account = at.accounts[customer]
+    account.faults.batches.add(BatchFault(expire_share=0.5))
+    jobs = [await at.send(customer, options={"deadline_s": 7200}) for _ in range(2)]
+    while not any(batch.has_ended for batch in account.batches.values()):
+        await at.pass_time(60)
+    account.durations.in_progress_s = 4800
+    await at.finish(jobs)
+    assert {at.result(job)["status"] for job in jobs} == {"succeeded"}
+    assert len(account.batches) == 2
+    assert account.journal.totals().calls == 2 == len(at.rows(customer, "u_"))
+
+
 async def test_a_line_in_neither_file_is_told_and_not_bought_again(at: PatientApp) -> None:
     customer = at.customer()
     account = at.accounts[customer]
