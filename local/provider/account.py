@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from local.provider.responses import Response
     from local.provider.webhooks import Delivery, Subscription
 
-Style = Literal["openai", "azure"]
+Style = Literal["openai", "azure", "anthropic"]
 DEFAULT_PRICES = Prices()
 
 
@@ -99,7 +99,7 @@ class Account:
     @property
     def url(self) -> str:
         """What a connection has as its `endpoint`: the v1 API in the account's style."""
-        return f"{self.endpoint_url}/v1" if self.style == "openai" else f"{self.endpoint_url}/openai/v1"
+        return f"{self.endpoint_url}/openai/v1" if self.style == "azure" else f"{self.endpoint_url}/v1"
 
     @property
     def root_url(self) -> str:

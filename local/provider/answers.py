@@ -43,11 +43,13 @@ def hash_prompt(operation: str, model: str, prompt: str) -> str:
 
 def prompt_of(operation: str, body: Body) -> str:
     """Return the text that goes into the model. Raises ApiError if the request has none."""
-    name = {"chat/completions": "messages", "completions": "prompt"}.get(operation, "input")
+    name = {"chat/completions": "messages", "completions": "prompt", "messages": "messages"}.get(operation, "input")
     value = body.get(name)
     if not value:
         raise ApiError(400, "missing_required_parameter", f"Missing required parameter: '{name}'.", name)
-    return "\n".join(filter(None, [_text(body.get("instructions")), _text(value)]))
+    if operation == "messages" and not body.get("max_tokens"):
+        raise ApiError(400, "missing_required_parameter", "max_tokens: Field required", "max_tokens")
+    return "\n".join(filter(None, [_text(body.get("instructions") or body.get("system")), _text(value)]))
 
 
 def answer(operation: str, body: Body, prompt: str, *, at: float, service_tier: str, filtered: bool = False) -> Answer:
@@ -142,11 +144,34 @@ def _response(body: Body, prompt: str, common: dict[str, Any], filtered: bool) -
     return Answer(content, input_tokens, output_tokens)
 
 
+def _message(body: Body, prompt: str, common: dict[str, Any], filtered: bool) -> Answer:
+    text, reason = _echo(_text(body["messages"][-1]), body, filtered)
+    input_tokens, output_tokens = count_tokens(prompt), count_tokens(text)
+    content = {
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model"),
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}[reason],
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": input_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "output_tokens": output_tokens,
+            "service_tier": common["service_tier"],
+        },
+    }
+    return Answer(content, input_tokens, output_tokens)
+
+
 _ANSWERS: dict[str, Callable[[Body, str, dict[str, Any], bool], Answer]] = {
     "chat/completions": _chat,
     "completions": _completion,
     "embeddings": _embeddings,
     "responses": _response,
+    "messages": _message,
 }
 OPERATIONS = frozenset(_ANSWERS)
 

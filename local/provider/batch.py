@@ -1,4 +1,4 @@
-"""A batch and how the API shows it, in OpenAI's form or with Azure's peculiarities."""
+"""A batch and how the API shows it: in OpenAI's form, with Azure's peculiarities, or as Anthropic does."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,6 +9,8 @@ from local.provider.account import Account
 from local.provider.faults import BatchFault
 from local.provider.lines import LineError, Lines
 
+MESSAGES = "/v1/messages"
+"""The endpoint of Anthropic's batches."""
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _TIMES = (
     *("created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at", "expired_at"),
@@ -46,6 +48,15 @@ class Batch:
     errors: list[LineError] = field(default_factory=list)
     output_file_id: str | None = None
     error_file_id: str | None = None
+    unfinished: int = 0
+    """The lines that were not executed when it ended."""
+    results: bytes = field(default=b"", repr=False)
+    """Of one of Anthropic's, which has no files."""
+
+    @property
+    def is_claude(self) -> bool:
+        """Whether it is one of Anthropic's."""
+        return self.endpoint == MESSAGES
 
     @property
     def has_ended(self) -> bool:
@@ -97,4 +108,33 @@ def _status(account: Account, status: str) -> str:
 def _time(account: Account, seconds: float | None) -> int | str | None:
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat() if account.azure_objects else int(seconds)
+    return _iso(seconds) if account.azure_objects else int(seconds)
+
+
+def message_batch_json(account: Account, batch: Batch) -> dict[str, Any]:
+    """Return a batch as Anthropic shows it. Its lines count as `processing` until all of it has ended."""
+    url = f"{account.url}/messages/batches/{batch.id}/results"
+    ended = {
+        "processing": 0,
+        "succeeded": batch.completed,
+        "errored": batch.total - batch.completed - batch.unfinished,
+        "canceled": batch.unfinished if batch.status == "cancelled" else 0,
+        "expired": batch.unfinished if batch.status == "expired" else 0,
+    }
+    status = "canceling" if batch.status == "cancelling" else "in_progress"
+    return {
+        "id": batch.id,
+        "type": "message_batch",
+        "processing_status": "ended" if batch.has_ended else status,
+        "request_counts": ended if batch.has_ended else dict.fromkeys(ended, 0) | {"processing": batch.total},
+        "created_at": _iso(batch.times.get("created_at")),
+        "expires_at": _iso(batch.times.get("expires_at")),
+        "ended_at": _iso(batch.times.get(f"{batch.status}_at") if batch.has_ended else None),
+        "cancel_initiated_at": _iso(batch.times.get("cancelling_at")),
+        "archived_at": None,
+        "results_url": url if batch.has_ended else None,
+    }
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()

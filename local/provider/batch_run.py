@@ -53,11 +53,15 @@ class BatchRuns:
             check_expiry(account, expiry.get("anchor"), expiry.get("seconds")) if expiry else None,
             {"created_at": at, "expires_at": at + window},
         )
+        self.start(account, batch, at)
+        return batch
+
+    def start(self, account: Account, batch: Batch, at: float) -> None:
+        """Run a new batch."""
         account.batches[batch.id] = batch
         validated_at = at + batch.duration("validating_s", account.durations.validating_s)
         self.timers.at(validated_at, lambda due: self._validate(account, batch, due))
-        self.timers.at(at + window, lambda due: self._expire(account, batch, due))
-        return batch
+        self.timers.at(batch.times["expires_at"], lambda due: self._expire(account, batch, due))
 
     def cancel(self, account: Account, batch: Batch, at: float) -> None:
         """Begin to cancel a batch; again does nothing. Raises ApiError if it has ended, or is about to."""
@@ -108,10 +112,15 @@ class BatchRuns:
 
     def _end(self, account: Account, batch: Batch, status: str, at: float) -> None:
         """Write the files of what is done, and end the batch."""
-        if batch.lines is not None and (status == "expired" or account.lists_cancelled_lines):
+        lists_cancelled = account.lists_cancelled_lines or batch.is_claude
+        if batch.lines is not None and (status == "expired" or lists_cancelled):
             _list_unfinished(batch, status)
-        batch.output_file_id = _write(account, batch, "output", _output(batch), at)
-        batch.error_file_id = _write(account, batch, "error", b"".join(batch.error_output), at)
+        output, errors = _output(batch), b"".join(batch.error_output)
+        if batch.is_claude:
+            batch.results = output + errors
+        else:
+            batch.output_file_id = _write(account, batch, "output", output, at)
+            batch.error_file_id = _write(account, batch, "error", errors, at)
         batch.lines, batch.output, batch.error_output = None, [], []
         batch.enqueued_tokens = 0
         _enter(batch, status, at)
@@ -153,6 +162,8 @@ def _check(account: Account, body: Mapping[str, Any], at: float) -> File:
 
 def _errors(account: Account, batch: Batch) -> list[LineError]:
     """Return why a batch fails in validation."""
+    if batch.is_claude:
+        return []  # each line has its own
     if batch.fault.fail_code:
         return [LineError(batch.fault.fail_code, "A test injected this error.")]
     if batch.lines is None or batch.lines.errors:
@@ -182,8 +193,19 @@ def _execute(account: Account, batch: Batch, index: int, at: float) -> None:
 def _line(batch: Batch, index: int, response: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> bytes:
     assert batch.lines is not None  # noqa: S101 -- as above
     custom_id = batch.lines.spans[index][0]
+    if batch.is_claude:
+        return _encode({"custom_id": custom_id, "result": _result(response, error)}) + b"\n"
     name = f"batch_req_{batch.id[6:]}_{index}"
     return _encode({"id": name, "custom_id": custom_id, "response": response, "error": error}) + b"\n"
+
+
+def _result(response: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what Anthropic says of a line."""
+    if response is None:
+        return {"type": "expired" if error and error["code"] == "batch_expired" else "canceled"}
+    if response["status_code"] == 200:  # noqa: PLR2004 -- HTTP's own number
+        return {"type": "succeeded", "message": response["body"]}
+    return {"type": "errored", "error": response["body"]}
 
 
 def _list_unfinished(batch: Batch, status: str) -> None:
@@ -192,6 +214,7 @@ def _list_unfinished(batch: Batch, status: str) -> None:
         return
     code, message = _UNFINISHED[status]
     batch.total = len(batch.lines.spans)
+    batch.unfinished = batch.total - batch.executed
     for index in range(batch.executed, batch.total):
         batch.failed += 1
         batch.error_output.append(_line(batch, index, None, {"code": code, "message": message}))

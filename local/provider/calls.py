@@ -14,6 +14,7 @@ from local.provider.journal import Entry
 
 TIERS = {"flex": "flex", "priority": "priority"}
 MAX_TAG = 60
+_PREFIXES = {"chat/completions": "chatcmpl-", "completions": "cmpl-", "responses": "resp_", "messages": "msg_"}
 _RUN = uuid4().hex[:12]
 _numbers = itertools.count()
 
@@ -46,19 +47,21 @@ class Executed:
 
 def execute(account: Account, call: Call) -> Executed:
     """Make a call, and record it."""
-    request_id = f"req_{_RUN}{next(_numbers):012x}"
+    is_claude = call.operation == "messages"  # whose batches give a message's id alone
+    request_id = f"{'msg' if is_claude else 'req'}_{_RUN}{next(_numbers):012x}"
     model = str(call.body.get("model") or "")
     tier = TIERS.get(str(call.body.get("service_tier")), "default") if call.processing != "batch" else "default"
+    shown_tier = {"batch": "batch"}.get(call.processing, "standard") if is_claude else tier
     prompt = ""
     try:
         prompt = prompt_of(call.operation, call.body)
         filtered = _refuse(account, call, model, prompt, tier)
-        made = _answer(call, prompt, tier, filtered)
+        made = _answer(call, prompt, shown_tier, filtered)
     except ApiError as exc:
         executed = Executed(request_id, exc.status, exc.body(account.style), exc.headers)
         code, cost = exc.code, None
     else:
-        prefix = {"chat/completions": "chatcmpl-", "completions": "cmpl-", "responses": "resp_"}.get(call.operation)
+        prefix = _PREFIXES.get(call.operation)
         body = made.body if prefix is None else {"id": f"{prefix}{request_id[4:]}", **made.body}
         executed = Executed(request_id, 200, body, {}, made.input_tokens, made.output_tokens)
         prices = account.prices_of(model)
@@ -98,6 +101,8 @@ def check_model(account: Account, model: str, *, batch: bool = False) -> None:
     has = account.batch_models if batch and account.batch_models is not None else account.models
     if has is None or model in has:
         return
+    if account.style == "anthropic":
+        raise ApiError(404, "not_found_error", f"model: {model}")
     if account.style == "azure":
         raise ApiError(404, "DeploymentNotFound", "The API deployment for this resource does not exist.")
     raise ApiError(404, "model_not_found", f"The model `{model}` does not exist or you do not have access to it.")

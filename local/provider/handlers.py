@@ -9,11 +9,12 @@ import aiohttp
 from aiohttp import web
 
 from local.provider.account import Account
-from local.provider.batch import batch_json
+from local.provider.batch import batch_json, message_batch_json
 from local.provider.batch_run import BatchRuns, get_batch, list_batches
 from local.provider.calls import Call, execute
 from local.provider.errors import ApiError, not_found
 from local.provider.files import file_json, get_file, list_files, upload
+from local.provider.message_batches import create_batch, delete_batch, page_of_batches, results_of
 from local.provider.responses import Responses, get_response
 from local.provider.routes import CALLS, Route
 from local.provider.webhooks import subscribe_from
@@ -104,6 +105,28 @@ class Handlers:
         batch = get_batch(request.account, request.route.target)
         self.batches.cancel(request.account, batch, request.at)
         return web.json_response(batch_json(request.account, batch))
+
+    async def _message_batches_create(self, request: Request) -> web.Response:
+        batch = create_batch(self.batches, request.account, await request.http.read(), request.at)
+        return web.json_response(message_batch_json(request.account, batch))
+
+    async def _message_batches_list(self, request: Request) -> web.Response:
+        return web.json_response(page_of_batches(request.account, request.http.query, request.at))
+
+    async def _message_batches_get(self, request: Request) -> web.Response:
+        return web.json_response(message_batch_json(request.account, get_batch(request.account, request.route.target)))
+
+    async def _message_batches_cancel(self, request: Request) -> web.Response:
+        batch = get_batch(request.account, request.route.target)
+        self.batches.cancel(request.account, batch, request.at)
+        return web.json_response(message_batch_json(request.account, batch))
+
+    async def _message_batches_results(self, request: Request) -> web.Response:
+        content = results_of(request.account, request.route.target)
+        return web.Response(body=content, content_type="application/x-jsonl")
+
+    async def _message_batches_delete(self, request: Request) -> web.Response:
+        return web.json_response(delete_batch(request.account, request.route.target))
 
     async def _responses_create(self, request: Request) -> web.Response:
         return web.json_response(self.responses.create(request.account, await request.json(), request.at))

@@ -1,5 +1,6 @@
 """
-An AI endpoint with patient prices: files, batches, responses in the background, flex, and webhooks.
+An AI endpoint with patient prices: files, batches, responses in the background, flex, and webhooks; and Claude's
+batches.
 
 It behaves as providers document it, runs batches by a clock that a test may move, lets go wrong what a test asks for,
 and keeps a journal of what each account bought. Nothing is shared between accounts, which it knows by their keys.
@@ -88,11 +89,15 @@ class Endpoint:
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
         """Answer a request of an account, or let its fault happen."""
-        key = http.headers.get("api-key") or http.headers.get("authorization", "").removeprefix("Bearer ")
+        key = (
+            http.headers.get("api-key")
+            or http.headers.get("x-api-key")
+            or http.headers.get("authorization", "").removeprefix("Bearer ")
+        )
         account = self.accounts.get(key)
         if account is None:
             return _error(ApiError(401, "invalid_api_key", "Incorrect API key provided."), "openai")
-        route = find_route(http.method, http.path, has_api_version="api-version" in http.query)
+        route = find_route(http.method, http.path, account.style, has_api_version="api-version" in http.query)
         if route is None:
             return _error(ApiError(404, "not_found", f"Unknown request URL: {http.method} {http.path}."), account.style)
         await self.timers.run_due(MAX_CATCH_UP_S)

@@ -2,7 +2,8 @@
 The demo's customers, one for each kind of endpoint, and the writing of their connections to the local Key Vault.
 
 All three use the same AI endpoints, aimock as `default` and the provider with batches as `patient`, each with its own
-key, which is new at every start. One of them has Claude as well, also from aimock.
+key, which is new at every start. One of them has Claude as well: from aimock as `claude`, and with batches as
+`patient-claude`.
 """
 
 import json
@@ -15,6 +16,10 @@ from azure.core.credentials import AccessToken
 from azure.keyvault.secrets.aio import SecretClient
 
 from local.vault.server import Vault
+
+
+def _new_key() -> str:
+    return f"local-{secrets.token_urlsafe(24)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Customer:
     path: str
     settings: dict[str, str]
     bare_key: bool = False
-    key: str = field(default_factory=lambda: f"local-{secrets.token_urlsafe(24)}", repr=False)
+    key: str = field(default_factory=_new_key, repr=False)
 
 
 def demo_customers() -> list[Customer]:
@@ -63,6 +68,11 @@ def with_claude(customers: Sequence[Customer]) -> Customer:
     """The last customer with its other connection, to Claude: the AI endpoint has Anthropic's API, too."""
     settings = {"provider": "anthropic", "default_model": "claude-sonnet-4-5"}
     return replace(customers[-1], kind="Claude", path="/v1", settings=settings)
+
+
+def with_patient_claude(customers: Sequence[Customer]) -> Customer:
+    """The same customer with its connection to Claude's batches, whose account has a key of its own."""
+    return replace(with_claude(customers), key=_new_key())
 
 
 async def onboard(vault: Vault, ai_url: str, *customers: Customer, connection: str = "default") -> None:

@@ -17,12 +17,20 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local.paths import PROJECT
 from local.provider import server as provider_server
+from local.provider.account import Style
 from local.provider.server import Endpoint
 from local.provider.webhooks import subscribe
 from local.stack import ai_endpoint, azurite, hosts
 from local.stack.ai_endpoint import AiEndpoint
 from local.stack.azurite import Azurite
-from local.stack.customers import Customer, demo_customers, onboard, vault_client, with_claude
+from local.stack.customers import (
+    Customer,
+    demo_customers,
+    onboard,
+    vault_client,
+    with_claude,
+    with_patient_claude,
+)
 from local.stack.hosts import Hosts
 from local.stack.processes import Process
 from local.vault import server as vault_server
@@ -40,8 +48,9 @@ NAMES = {
     "JOBS_TABLE": "jobs",
 }
 PATIENT = "patient"
-CLAUDE = "claude"
 """The connection of each customer to the endpoint with batches."""
+CLAUDE, PATIENT_CLAUDE = "claude", "patient-claude"
+"""The connections of one of them to Claude, and to its batches."""
 
 
 @dataclass(slots=True)
@@ -104,8 +113,10 @@ async def start(
         await create_storage(storage.connection_string)
         await onboard(vault, ai.url, *customers)
         await onboard(vault, ai.url, with_claude(customers), connection=CLAUDE)
-        add_accounts(provider, *customers)
+        patient_claude = with_patient_claude(customers)
+        add_accounts(provider, *customers, patient_claude)
         await onboard(vault, provider.url, *customers, connection=PATIENT)
+        await onboard(vault, provider.url, patient_claude, connection=PATIENT_CLAUDE)
         if workers:
             all_settings = {**stack.settings(), **(settings or {})}
             port = port or hosts.free_port()
@@ -117,10 +128,11 @@ async def start(
 
 def add_accounts(provider: Endpoint, *customers: Customer) -> None:
     """Add an account of each customer to the endpoint with batches: its key, and its provider's ways."""
+    styles: dict[str, Style] = {"openai": "openai", "anthropic": "anthropic"}
     for each in customers:
-        is_azure = each.settings["provider"] != "openai"
         older = "/deployments/" in each.path
-        provider.account(each.key, "azure" if is_azure else "openai", name=each.id, azure_objects=older)
+        style = styles.get(each.settings["provider"], "azure")
+        provider.account(each.key, style, name=each.id, azure_objects=older)
 
 
 async def send_events(provider: Endpoint, vault: Vault, app_url: str, *customers: Customer) -> None:

@@ -26,6 +26,12 @@ from tests.support.endpoint import Endpoint
 from tests.support.workers import SETTINGS, Memory, Worker, open_worker
 
 MINUTE = 60.0
+_PROVIDERS = {
+    "openai": ("openai", "gpt-6-luna"),
+    "azure": ("azure_openai", "gpt-6-luna"),
+    "anthropic": ("anthropic", "claude-sonnet-4-5"),
+}
+"""The provider of a connection to an account, and its model."""
 
 
 @dataclass
@@ -56,8 +62,8 @@ class PatientApp:
 
     def connect(self, customer: str, account: Account, connection: str = "default", **secret: Any) -> None:
         """Store a connection of the customer to an account."""
-        kind = "openai" if account.style == "openai" else "azure_openai"
-        members = {"endpoint": account.url, "api_key": account.key, "provider": kind, "default_model": "gpt-6-luna"}
+        kind, model = _PROVIDERS[account.style]
+        members = {"endpoint": account.url, "api_key": account.key, "provider": kind, "default_model": model}
         self.memory.credentials.put(customer, connection, json.dumps(members | secret))
 
     async def send(self, customer: str, action: str = "chat", **members: Any) -> str:
