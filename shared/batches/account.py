@@ -1,14 +1,16 @@
-"""Which account a batch is at: that of its connection as it was when the batch's file was uploaded."""
+"""Which account a batch is at: that of its connection as it was when the batch was sent."""
 
 from __future__ import annotations
 
 import msgspec
 
+from shared.batches.base import BatchProvider
+from shared.batches.file_batches import FileBatches
 from shared.batches.parts import BatchParts
-from shared.batches.provider import ProviderBatches
 from shared.batches.records import BatchRecord
 from shared.connections.account import account_of
 from shared.connections.connection import Connection
+from shared.connections.endpoint_shapes import CLAUDE
 from shared.errors import ConnectionInvalid
 
 
@@ -26,11 +28,19 @@ def has_moved(batch: BatchRecord, connection: Connection) -> bool:
     return bool(batch.account) and batch.account != account_of(connection)
 
 
-async def open_provider(parts: BatchParts, batch: BatchRecord) -> tuple[ProviderBatches, Connection]:
+async def open_provider(parts: BatchParts, batch: BatchRecord) -> tuple[BatchProvider, Connection]:
     """Return the account that a batch is at. Raises ConnectionMoved, and as `Connections.resolve`."""
     connection = await parts.connections.resolve(batch.customer, batch.connection)
     if has_moved(batch, connection):
         raise ConnectionMoved(
             f"The connection {batch.connection} leads to another account than when the batch was sent."
         )
-    return ProviderBatches(parts.client, connection), connection
+    return _provider(parts, connection), connection
+
+
+def _provider(parts: BatchParts, connection: Connection) -> BatchProvider:
+    if connection.endpoint.provider == CLAUDE:
+        from shared.batches.claude_batches import ClaudeBatches  # noqa: PLC0415  # few customers have Claude
+
+        return ClaudeBatches(parts.client, connection, parts.owners)
+    return FileBatches(parts.client, connection)

@@ -133,7 +133,7 @@ class BatchWorker:
         batch = run.batch
         provider, _ = await open_provider(self.parts, batch)
         remote = await provider.get(batch.provider_id)
-        await cancel_doubles(run, provider)
+        await cancel_doubles(self.parts, run, provider)
         if remote.status not in ENDED:
             if now() >= batch.cancel_at and remote.status != "cancelling":
                 remote = await provider.cancel(batch.provider_id)
@@ -194,7 +194,7 @@ class BatchWorker:
         is_given_up = now() >= batch.cancel_at + GIVE_UP_AFTER
         try:
             provider, connection = await open_provider(self.parts, batch)
-            doubles = await cancel_doubles(run, provider)
+            doubles = await cancel_doubles(self.parts, run, provider)
             if any(each.status not in ENDED for each in doubles) and not is_given_up:
                 return soon(POLL_S)
             await DoubleUsage(self.parts, run).record(doubles, provider, connection)
@@ -207,8 +207,7 @@ class BatchWorker:
         batch = run.batch
         try:
             provider, _ = await open_provider(self.parts, batch)
-            for file_id in filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)):
-                await provider.delete_file(file_id)
+            await provider.delete_files(filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)))
         except (JobError, RetryLater) as exc:  # they expire
             log.warning("%s customer=%s batch=%s %s", BATCH_DELAYED, batch.customer, batch.batch_id, log_text(exc))
 

@@ -14,12 +14,12 @@ from hashlib import sha256
 import msgspec
 
 from shared.batches import files
+from shared.batches.base import BatchProvider
+from shared.batches.batch_lines import line_rows, lines_of
 from shared.batches.batch_run import BatchRun
-from shared.batches.harvest import number_of
+from shared.batches.custom_ids import number_of
 from shared.batches.late_answers import job_labels, paid_rows
-from shared.batches.line_file import line_rows
 from shared.batches.parts import BatchParts
-from shared.batches.provider import ProviderBatches
 from shared.batches.provider_batch import ENDED, ProviderBatch
 from shared.billing.usage import call_of_answer
 from shared.billing.usage_records import RecordLabels
@@ -39,13 +39,17 @@ _GONE = frozenset({404, 410})
 log = logging.getLogger(NAMESPACE)
 
 
-async def cancel_doubles(run: BatchRun, provider: ProviderBatches) -> Sequence[ProviderBatch]:
-    """Cancel other batches of the same file, report and return them. Raises UpstreamError, and as `BatchRun.save`."""
+async def cancel_doubles(parts: BatchParts, run: BatchRun, provider: BatchProvider) -> Sequence[ProviderBatch]:
+    """
+    Cancel other batches of the same lines, report and return them, and after them those that may be others.
+
+    What may be somebody else's is left alone. Raises UpstreamError, StorageUnavailable, and as `BatchRun.save`.
+    """
     batch = run.batch
     if not batch.was_created_again:
         return ()
-    others = provider.find_all(batch.input_file_id, since=batch.opened_at)
-    doubles = [each async for each in others if each.id != batch.provider_id]
+    others = [each async for each in provider.find_all(lines_of(parts, batch)) if each.id != batch.provider_id]
+    doubles = [each for each in others if each.is_certain]
     doubles = [each if each.status in ENDED else await provider.cancel(each.id) for each in doubles]
     lines = sum(each.counts.completed for each in doubles)
     if (len(doubles), lines) != (batch.doubles, batch.doubled_lines):
@@ -54,7 +58,7 @@ async def cancel_doubles(run: BatchRun, provider: ProviderBatches) -> Sequence[P
             *(BATCH_DOUBLED, batch.customer, batch.batch_id, ",".join(each.id for each in doubles), lines),
         )
         await run.save(doubles=len(doubles), doubled_lines=lines)
-    return doubles
+    return [*doubles, *(each for each in others if not each.is_certain)]
 
 
 @dataclass(slots=True)
@@ -66,11 +70,11 @@ class DoubleUsage:
     _jobs: dict[int, str] = field(default_factory=dict)
     _labels: dict[str, RecordLabels | None] = field(default_factory=dict)
 
-    async def record(self, doubles: Sequence[ProviderBatch], provider: ProviderBatches, connection: Connection) -> None:
+    async def record(self, doubles: Sequence[ProviderBatch], provider: BatchProvider, connection: Connection) -> None:
         """Record them. Raises UpstreamError, TurnLost, StorageUnavailable."""
         rows = line_rows(self.parts.table, self.run.batch, "job_id")
         self._jobs = {line_number(row.key): row.values["job_id"] async for row in rows}
-        for double in doubles:
+        for double in (each for each in doubles if each.is_certain):
             try:
                 await self._record(double, provider, connection)
             except UpstreamError as exc:
@@ -78,7 +82,7 @@ class DoubleUsage:
                     raise
                 # An earlier turn has deleted its file, and recorded it before.
 
-    async def _record(self, double: ProviderBatch, provider: ProviderBatches, connection: Connection) -> None:
+    async def _record(self, double: ProviderBatch, provider: BatchProvider, connection: Connection) -> None:
         waiting = list[list[Row]]()
         if not double.output_file_id:
             return
@@ -96,7 +100,7 @@ class DoubleUsage:
         await self.run.save()
 
     async def _rows(self, double: str, line: files.Answer) -> list[Row]:
-        number = number_of(line.custom_id)
+        number = number_of(line.custom_id, self.run.batch.batch_id)
         labels = await self._labels_of(self._jobs.get(number, ""))
         if labels is None:
             return []

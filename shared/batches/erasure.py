@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from shared.batches.account import open_provider
+from shared.batches.base import BatchProvider
+from shared.batches.batch_lines import lines_of
 from shared.batches.parts import BatchParts
-from shared.batches.provider import ProviderBatches
 from shared.batches.provider_batch import ENDED, ProviderBatch
 from shared.batches.records import BatchRecord, read_batch
 from shared.errors import JobError, RetryLater
@@ -33,32 +34,41 @@ async def erase_at_providers(parts: BatchParts, customer: str) -> ProviderErasur
     erasure = ProviderErasure()
     async for row in parts.table.scan(customer, PREFIX, LAST):
         batch = read_batch(row)
-        if batch.state == "done" or not (batch.input_file_id or batch.create_begun):
-            continue  # its files are deleted, or nothing of it was sent
+        if not (batch.input_file_id or batch.create_begun) or (batch.state == "done" and not _is_kept(batch)):
+            continue  # nothing of it was sent, or its files are deleted
         try:
             provider, _ = await open_provider(parts, batch)
-            await _erase(provider, batch, erasure)
+            await _erase(parts, provider, batch, erasure)
         except (JobError, RetryLater) as exc:
             erasure.left[batch.batch_id] = log_text(exc)
     return erasure
 
 
-async def _erase(provider: ProviderBatches, batch: BatchRecord, erasure: ProviderErasure) -> None:
-    remotes = await _remotes(provider, batch)
-    file_ids = {batch.input_file_id}
-    for remote in remotes:
-        if remote.status not in ENDED:
+async def _erase(parts: BatchParts, provider: BatchProvider, batch: BatchRecord, erasure: ProviderErasure) -> None:
+    for remote in await _remotes(parts, provider, batch):
+        if not remote.is_certain:
+            erasure.left[batch.batch_id] = (
+                f"{remote.id} may be one of this customer, which can't be known before it ends"
+            )
+        elif remote.status in ENDED:
+            await provider.erase(remote)
+        else:
             await provider.cancel(remote.id)
             erasure.cancelled.append(batch.batch_id)
-        file_ids |= {remote.output_file_id or "", remote.error_file_id or ""}
-    for file_id in sorted(filter(None, file_ids)):
-        await provider.delete_file(file_id)
+    await provider.delete_files(filter(None, [batch.input_file_id]))
 
 
-async def _remotes(provider: ProviderBatches, batch: BatchRecord) -> list[ProviderBatch]:
+async def _remotes(parts: BatchParts, provider: BatchProvider, batch: BatchRecord) -> list[ProviderBatch]:
     """Return the batches at the provider that have been made of one."""
+    if _is_kept(batch) and not batch.was_created_again:
+        return [ProviderBatch(batch.provider_id, batch.provider_status)]
     if batch.provider_id and not batch.was_created_again:
         return [await provider.get(batch.provider_id)]
     if not batch.create_begun or not batch.input_file_id:
         return []
-    return [each async for each in provider.find_all(batch.input_file_id, since=batch.opened_at)]
+    return [each async for each in provider.find_all(lines_of(parts, batch))]
+
+
+def _is_kept(batch: BatchRecord) -> bool:
+    """Return whether its answers are still at the provider once it is done: they are not in a file of their own."""
+    return bool(batch.output_file_id) and batch.output_file_id == batch.provider_id

@@ -1,6 +1,8 @@
 """
 The files of a provider's batch: lines of JSON, written around bodies that are encoded already, and read as they come.
 
+OpenAI's and Azure's lines have a `response` or an `error`, Anthropic's a `result`.
+
 A provider's file is read whatever is wrong with it, since its lines are paid for: in any order, with a byte order mark,
 blank or broken lines, or cut off at its end. Which lines were sent, and which answer of two counts, is the reader's to
 say. Pure.
@@ -9,12 +11,13 @@ say. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from shared.batches.claude_result import Result, read_result
 from shared.batches.provider_batch import read_code, read_message
 from shared.contract.decoding import UNREADABLE
 
@@ -42,7 +45,10 @@ class Answer:
     body: bytes = b""
     """Of the response, as it came."""
     code: str | None = None
-    """Why there is no response, such as `batch_expired`; a provider may have new ones. None if there is one."""
+    """
+    Why there is no answer, such as `batch_expired`; a provider may have new ones. With a response, it is a refusal that
+    the provider does not bill; else None if there is one.
+    """
     message: str = ""
 
 
@@ -67,6 +73,7 @@ class _Line(msgspec.Struct):
     custom_id: str | int
     response: _Response | str | None = None
     error: Any = None
+    result: Result | str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -83,7 +90,7 @@ async def read_lines(
     *,
     redact: Callable[[str], str] = str,
     max_line_bytes: int = MAX_LINE_BYTES,
-) -> AsyncIterator[Answer | Unreadable]:
+) -> AsyncGenerator[Answer | Unreadable, None]:
     """
     Yield what each line of a file says, one after the other, blank ones apart. One line is in memory at a time.
 
@@ -132,6 +139,8 @@ def _read(number: int, text: bytes, redact: Callable[[str], str], *, is_whole: b
     custom_id, response = str(read.custom_id), read.response if isinstance(read.response, _Response) else None
     if not 0 < len(custom_id) <= MAX_ID:
         return Unreadable(number, "has a `custom_id` that was not sent")
+    if isinstance(read.result, Result):
+        return _answer(number, custom_id, read.result)
     body = bytes(response.body) if response is not None else b""
     if response is not None and body not in (b"", b"null"):
         return Answer(custom_id, _status(response, read.error), _request_id(response), body)
@@ -140,6 +149,14 @@ def _read(number: int, text: bytes, redact: Callable[[str], str], *, is_whole: b
     error = read.error if isinstance(read.error, dict) else {"message": read.error}
     code, message = read_code(error.get("code")), read_message(error.get("message"), redact)
     return Answer(custom_id, None, _request_id(response) if response else None, b"", code, message)
+
+
+def _answer(number: int, custom_id: str, result: Result) -> Answer | Unreadable:
+    outcome = read_result(result)
+    if outcome is None:
+        return Unreadable(number, "has neither a message nor an error", custom_id)
+    request_id = outcome.request_id and outcome.request_id[:MAX_ID]
+    return Answer(custom_id, outcome.status, request_id, outcome.body, outcome.code, outcome.message)
 
 
 def _status(response: _Response, error: Any) -> int:

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from shared.batches import files
+from shared.batches.batch_lines import line_rows
 from shared.batches.batch_run import BatchRun
-from shared.batches.line_file import line_rows
+from shared.batches.custom_ids import number_of
 from shared.batches.records import MAX_ERROR_LENGTH
 from shared.event_names import BATCH_LINES_ODD, NAMESPACE
 from shared.jobs.lines import MAX_INLINE_BYTES, TAKEN_OUT, Answer, answer_blob, answer_values, line_key, line_number
@@ -25,7 +26,6 @@ TURN_S = 420.0
 """Seconds after which a turn ends, well within host.json's `functionTimeout`; the next one goes on."""
 _MAX_ROWS = 95
 _MAX_TRANSACTION_BYTES = 2_500_000
-_MAX_DIGITS = 9
 _WAKES = 100
 """Jobs that are continued between two writes of the position."""
 
@@ -72,7 +72,7 @@ class Harvest:
         Raises TurnOver, TurnLost, StorageUnavailable, UpstreamError.
         """
         async for line in files.read_lines(content, redact=redact):
-            number = number_of(line.custom_id)
+            number = number_of(line.custom_id, self.run.batch.batch_id)
             if isinstance(line, files.Unreadable) or number not in self._unanswered:
                 self._odd += 1
             else:
@@ -145,13 +145,7 @@ async def _has_ended(run: BatchRun, job_id: str) -> bool:
     return row is None or row.values["state"] == "done"
 
 
-def number_of(custom_id: str | None) -> int:
-    """Return the number of the line that an answer names; -1 if it names none."""
-    is_ours = custom_id is not None and custom_id.isascii() and custom_id.isdecimal() and len(custom_id) <= _MAX_DIGITS
-    return int(custom_id or -1) if is_ours else -1
-
-
 def _answer(line: files.Answer) -> Answer:
     if line.status is not None:
-        return Answer(line.status, line.body, line.request_id or "")
+        return Answer(line.status, line.body, line.request_id or "", line.code or "")
     return Answer(error_code=line.code or "unknown", error=line.message[:MAX_ERROR_LENGTH])

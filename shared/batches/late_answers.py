@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from shared.batches.batch_lines import line_rows
 from shared.batches.job_lines import stored_answer
-from shared.batches.line_file import line_rows
 from shared.batches.parts import BatchParts
 from shared.batches.records import BatchRecord
 from shared.billing.reserved_amounts import read_reserved_for

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from shared.lru import LRU
 
 if TYPE_CHECKING:
     from shared.billing.customer_records import CustomerRecords
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from shared.upstream.capabilities import Capabilities
     from shared.upstream.client import UpstreamClient
 
+_MAX_OWNERS = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class BatchParts:
-    """These parts of `shared.services.Services`."""
+    """These parts of `shared.services.Services`, and what its batches have in common."""
 
     settings: Settings
     table: Table
@@ -34,3 +38,5 @@ class BatchParts:
     drain: Drain
     capabilities: Capabilities
     telemetry: Telemetry
+    owners: LRU[tuple[str, str], str] = field(default_factory=lambda: LRU(_MAX_OWNERS))
+    """Whose batches are, by customer and the provider's id, where only their results say so."""

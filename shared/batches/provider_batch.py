@@ -69,6 +69,8 @@ class ProviderBatch:
     created_at: datetime | None = None
     counts: Counts = Counts()
     errors: tuple[BatchError, ...] = ()
+    is_certain: bool = True
+    """Whether it is known which lines it has. If not, it may be somebody else's, and is left alone."""
 
     @property
     def is_void(self) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shared.batches.line_file import line_rows
+from shared.batches.batch_lines import line_rows
 from shared.batches.records import BatchRecord, key_at, read_batch
 from shared.batches.reports import is_late
 from shared.clock import now, rfc3339

@@ -1,5 +1,5 @@
 """
-How a batch gets to its provider: its file is uploaded, then it is created, each once if that can be known.
+How a batch gets to its provider: its lines are uploaded, then it is created, each once if that can be known.
 
 An upload costs nothing and may be repeated. No provider has an idempotency key for the creation: the batch's row says
 that it begins, and after a lost answer the batch is looked for until the provider's list must show it.
@@ -13,25 +13,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.batches.account import has_moved, label_of, open_provider
+from shared.batches.base import BatchProvider
+from shared.batches.batch_lines import lines_of
 from shared.batches.batch_run import BatchRun
-from shared.batches.eligibility import line_url
 from shared.batches.harvest import Harvest
-from shared.batches.line_file import LineFile
 from shared.batches.parts import BatchParts
-from shared.batches.provider import REQUEST_S, ProviderBatches, may_exist
+from shared.batches.provider_api import may_exist
 from shared.batches.provider_batch import ProviderBatch
+from shared.batches.records import BatchRecord
 from shared.clock import now
 from shared.connections.account import account_of
 from shared.connections.connection import Connection
-from shared.errors import UpstreamError
+from shared.errors import JobError, RetryLater, UpstreamError
 from shared.event_names import BATCH_CREATED_AGAIN, BATCH_SENT, NAMESPACE
-from shared.jobs.drain import WorkerStopping
 from shared.jobs.lines import NOT_SENT
 
 POLL_S = 60.0
 """Between two looks at a batch that is at its provider."""
-BATCH_ID = "customer_job_batch"
-"""The metadata that names a batch at its provider."""
 
 log = logging.getLogger(NAMESPACE)
 
@@ -54,25 +52,38 @@ class Sending:
         batch = run.batch
         provider, connection = await open_provider(parts, batch)
         if batch.create_begun and not batch.input_file_id:
-            await self._adopt_imported(run, provider, connection)
-            return None
+            return await self._adopt_imported(run, provider, connection)
         if not batch.input_file_id and not await self._upload(run, provider, connection):
             await run.save(state="waking")  # all its jobs were cancelled
             return None
-        batch, created = run.batch, None
+        return await self._create_once(run, provider)
+
+    async def _create_once(self, run: BatchRun, provider: BatchProvider) -> datetime | None:
+        """Have the batch created, or adopt it if it may have been; return when to look again."""
+        parts, batch, created = self.parts, run.batch, None
         if not batch.create_begun and not await provider.is_processed(batch.input_file_id):
             return soon()
         if batch.create_begun:
-            began_at = batch.create_began_at or batch.opened_at
-            created = await provider.find(batch.input_file_id, since=batch.opened_at)
-            listed_by = began_at + timedelta(seconds=parts.settings.batch_adopt_s)
-            if created is None and now() < listed_by:
-                return listed_by
+            created = await provider.find(lines_of(parts, batch))
+            if (due_at := self._undecided_until(batch, provider, created)) is not None:
+                return due_at
+            if created is None and now() >= batch.cancel_at:
+                return soon()  # another would be cancelled at once, and that there is none can't be proved
         created = created or await self._create(run, provider)
         await run.save(state="waiting", provider_id=created.id, provider_status=created.status)
         log.info("%s customer=%s batch=%s lines=%d", BATCH_SENT, batch.customer, batch.batch_id, batch.lines)
         parts.telemetry.batch_sent(batch.customer)
         return soon()
+
+    def _undecided_until(
+        self, batch: BatchRecord, provider: BatchProvider, created: ProviderBatch | None
+    ) -> datetime | None:
+        """Return when to look again for a batch that may exist; None if it is known whether it does."""
+        if created is not None:
+            return None if created.is_certain else soon()
+        began_at = batch.create_began_at or batch.opened_at
+        listed_by = began_at + timedelta(seconds=provider.create_s + self.parts.settings.batch_adopt_s)
+        return listed_by if now() < listed_by else None
 
     async def _is_over(self, run: BatchRun) -> bool:
         """Return whether a batch has ended because it can't be sent any more."""
@@ -92,29 +103,26 @@ class Sending:
         await harvest.fill(code, message)
         await run.save(state="waking")
 
-    async def _adopt_imported(self, run: BatchRun, provider: ProviderBatches, connection: Connection) -> None:
+    async def _adopt_imported(self, run: BatchRun, provider: BatchProvider, connection: Connection) -> datetime | None:
         """Look for a batch that may have been sent where it was exported; if it was not, let it be sent."""
-        batch = run.batch
-        created = await provider.find("", since=batch.opened_at, metadata={BATCH_ID: batch.batch_id})
+        created = await provider.find(lines_of(self.parts, run.batch))
         if created is None:
             await run.save(create_begun=False)
-            return
+            return None
+        if not created.is_certain:
+            return soon()
         await run.save(account=account_of(connection), label=label_of(connection))
         await run.save(state="waiting", provider_id=created.id, provider_status=created.status)
+        return None
 
-    async def _upload(self, run: BatchRun, provider: ProviderBatches, connection: Connection) -> bool:
-        """Upload the batch's file; return False if there is no line left."""
-        parts, batch = self.parts, run.batch
-        url = line_url(connection, batch.operation)
-        file = LineFile(parts.table, parts.blobs, parts.settings.results_container, batch, url)
-        size = await file.size()
-        if not size:
-            return False
-        file_id = await provider.upload(file.lines(), size, filename=f"{batch.batch_id}.jsonl")
-        await run.save(input_file_id=file_id, account=account_of(connection), label=label_of(connection))
-        return True
+    async def _upload(self, run: BatchRun, provider: BatchProvider, connection: Connection) -> bool:
+        """Upload the batch's lines; return False if there is none left."""
+        file_id = await provider.upload(lines_of(self.parts, run.batch))
+        if file_id:
+            await run.save(input_file_id=file_id, account=account_of(connection), label=label_of(connection))
+        return bool(file_id)
 
-    async def _create(self, run: BatchRun, provider: ProviderBatches) -> ProviderBatch:
+    async def _create(self, run: BatchRun, provider: BatchProvider) -> ProviderBatch:
         batch = run.batch
         if batch.create_begun:
             log.warning("%s customer=%s batch=%s", BATCH_CREATED_AGAIN, batch.customer, batch.batch_id)
@@ -123,15 +131,12 @@ class Sending:
 
         def begin() -> None:
             self.parts.drain.check()
-            run.check(REQUEST_S)
+            run.check(provider.create_s)
 
         try:
-            return await provider.create(batch.input_file_id, batch.operation, {BATCH_ID: batch.batch_id}, begin=begin)
-        except WorkerStopping:
-            await run.save(create_begun=batch.create_begun)
-            raise
-        except UpstreamError as exc:
-            if not may_exist(exc):
+            return await provider.create(lines_of(self.parts, batch), begin=begin)
+        except (JobError, RetryLater) as exc:  # as the latter, no whole request was sent
+            if not (isinstance(exc, UpstreamError) and may_exist(exc)):
                 await run.save(create_begun=batch.create_begun)  # an earlier one may exist
             raise
 

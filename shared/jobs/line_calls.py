@@ -30,7 +30,10 @@ def response_of(line: LineRecord) -> Response:
             metered_as=line.metered_as,
         )
     if answer.status:
-        raise map_error(answer.status, {}, answer.body)
+        error = map_error(answer.status, {}, answer.body)
+        if answer.error_code:  # the provider says that it bills no such line, whatever it would do with a call
+            error.facts = replace(error.facts, unanswered=False)
+        raise error
     if answer.error_code in UNDONE:
         raise UpstreamTimeout(answer.error or "The batch ended before this call was made.")
     if answer.error_code == MISSING:

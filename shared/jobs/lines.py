@@ -60,7 +60,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the provider answered. Without an HTTP `status` there is an `error_code`."""
+    """
+    What the provider answered. Without an HTTP `status` there is an `error_code`; one beside a refusal says that the
+    provider does not bill it.
+    """
 
     status: int = 0
     body: bytes = b""

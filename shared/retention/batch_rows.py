@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.batches.records import HARVESTED, key_at, read_batch, read_open
 from shared.billing.usage_records import metered_key
+from shared.clock import now
 from shared.jobs.batch_message import PREFIX, batch_key
 from shared.jobs.lines import TAKEN_OUT, UNDONE, doubles_of, late, line_key, line_number, metered_as, read_ranges
 from shared.jobs.records import job_id_of
@@ -114,8 +115,8 @@ def as_imported(row: Row) -> Row:
     if not is_open(row):
         return row
     values = {**row.values, "owner": ""}
-    if values["state"] in {"gathering", "sending"} and not values.get("create_begun"):
-        values |= {"state": "sending", "create_begun": True, "create_began_at": values["opened_at"]}
+    if values["state"] in {"gathering", "sending"}:
+        values |= {"state": "sending", "create_begun": True, "create_began_at": now()}
     return Row(row.partition, row.key, values)
 
 

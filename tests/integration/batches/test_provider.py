@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from shared.batches import provider as providers
-from shared.batches.provider import ProviderBatches, may_exist
+from shared.batches import provider_api as providers
+from shared.batches.provider import ProviderBatches
+from shared.batches.provider_api import may_exist
 from shared.connections.connection import Connection
 from shared.connections.endpoint import parse_endpoint
 from shared.errors import (

@@ -19,10 +19,11 @@ from local.provider import server
 from local.provider.account import Account, Durations, Style
 from local.provider.clock import ManualClock
 from local.provider.faults import CUT, HANG_AFTER, LOST, RESET, BatchFault, CallFault, RouteFault
-from shared.batches import provider as providers
+from shared.batches import provider_api as providers
 from shared.batches.eligibility import line_url
 from shared.batches.files import Answer, Unreadable, line, read_lines
-from shared.batches.provider import ProviderBatches, may_exist
+from shared.batches.provider import ProviderBatches
+from shared.batches.provider_api import may_exist
 from shared.batches.provider_batch import ProviderBatch
 from shared.connections.connection import Connection
 from shared.connections.endpoint import parse_endpoint

@@ -10,7 +10,7 @@ import pytest
 
 from local.provider.account import Account
 from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, BatchFault, CallFault, error
-from shared.batches import gathering, provider, records
+from shared.batches import gathering, provider_api, records
 from shared.billing.customer_records import CustomerRecords
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
 from tests.support.fakes import Fault as StorageFault
@@ -127,8 +127,8 @@ NO_FAULT = Fault(_none)
 
 @pytest.fixture(autouse=True)
 def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider, "REQUEST_S", 0.3)
-    monkeypatch.setattr(provider, "STALL_S", 0.3)
+    monkeypatch.setattr(provider_api, "REQUEST_S", 0.3)
+    monkeypatch.setattr(provider_api, "STALL_S", 0.3)
 
 
 @pytest.fixture(autouse=True)

@@ -17,11 +17,14 @@ FOUNDRY = "https://contoso.services.ai.azure.com/openai/v1"
 MODELS = "https://contoso.services.ai.azure.com/models"
 SERVERLESS = "https://contoso.eastus.models.ai.azure.com/v1"
 GATEWAY = "https://gateway.contoso.com/v1"
+CLAUDE = "https://api.anthropic.com"
+CLAUDE_GATEWAY = "https://gateway.contoso.com/claude/v1"
+_GATEWAYS = {GATEWAY: "openai", CLAUDE_GATEWAY: "anthropic"}
 
 
 def connection(url: str) -> Connection:
     """A connection to this address."""
-    endpoint = parse_endpoint(url, provider="openai" if url == GATEWAY else None)
+    endpoint = parse_endpoint(url, provider=_GATEWAYS.get(url))
     return Connection("contoso", "main", "key_vault", "1", endpoint, ApiKey("api-key", Secret("k")))
 
 
@@ -37,6 +40,8 @@ def connection(url: str) -> Connection:
         (FOUNDRY, "chat/completions", "/v1/chat/completions"),
         (OLD, "chat/completions", "/chat/completions"),
         (GATEWAY, "embeddings", "/v1/embeddings"),
+        (CLAUDE, "messages", "/v1/messages"),
+        (CLAUDE_GATEWAY, "messages", "/v1/messages"),
     ],
 )
 def test_what_is_done_in_batches(url: str, operation: str, line: str):
@@ -55,8 +60,10 @@ def test_what_is_done_in_batches(url: str, operation: str, line: str):
         (OLD, "responses", "only if the connection's `endpoint` ends in /openai/v1"),
         (MODELS, "chat/completions", "the connection main leads to Foundry's inference route"),
         (SERVERLESS, "chat/completions", "Foundry's inference route"),
-        ("https://api.anthropic.com", "messages", "which the app calls without batches"),
-        ("https://contoso.services.ai.azure.com/anthropic", "messages", "which the app calls without batches"),
+        ("https://contoso.services.ai.azure.com/anthropic", "messages", "leads to Claude in Foundry"),
+        (CLAUDE, "chat/completions", "chat/completions can't be done in batches"),
+        (CLAUDE, "embeddings", "embeddings can't be done in batches"),
+        (OPENAI, "messages", "messages can't be done in batches"),
     ],
 )
 def test_what_is_refused(url: str, operation: str, reason: str):

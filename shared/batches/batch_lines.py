@@ -1,14 +1,14 @@
-"""The file of a batch: its lines as they stand in the table, one page at a time."""
+"""The lines of a batch as they stand in the table, one page at a time, for whoever sends them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from shared.batches.files import line
+from shared.batches.parts import BatchParts
 from shared.batches.records import BatchRecord
 from shared.errors import StorageUnavailable
-from shared.jobs.lines import TAKEN_OUT, body_blob, custom_id, line_key, line_number
+from shared.jobs.lines import TAKEN_OUT, body_blob, line_key, line_number
 from shared.storage.base import Blobs, Row, Table
 from shared.storage.bulk import read_pages
 
@@ -16,26 +16,25 @@ _MAX_BODY = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class LineFile:
-    """The file of one batch, whose lines call the operation at `url`."""
+class BatchLines:
+    """The lines of one batch that are to be sent."""
 
     table: Table
     blobs: Blobs
     container: str
     batch: BatchRecord
-    url: str
 
-    async def size(self) -> int:
-        """Return the file's bytes; 0 if it has no line. Raises StorageUnavailable."""
-        beside = len(line(custom_id(0), self.url, b""))
+    async def measure(self) -> tuple[int, int]:
+        """Return how many lines there are, and how many bytes their bodies have. Raises StorageUnavailable."""
         rows = [row async for row in line_rows(self.table, self.batch, "size", TAKEN_OUT)]
-        return sum(row.values["size"] + beside for row in rows if not row.values.get(TAKEN_OUT))
+        sizes = [row.values["size"] for row in rows if not row.values.get(TAKEN_OUT)]
+        return len(sizes), sum(sizes)
 
-    async def lines(self) -> AsyncIterator[bytes]:
-        """Iterate over its lines. Raises StorageUnavailable."""
+    async def bodies(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Iterate over the numbers and bodies of its lines. Raises StorageUnavailable."""
         async for row in line_rows(self.table, self.batch, "job_id", "digest", "body", TAKEN_OUT):
             if not row.values.get(TAKEN_OUT):
-                yield line(custom_id(line_number(row.key)), self.url, await self._body(row))
+                yield line_number(row.key), await self._body(row)
 
     async def _body(self, row: Row) -> bytes:
         body: bytes | None = row.values.get("body")
@@ -45,6 +44,11 @@ class LineFile:
         if body is None:
             raise StorageUnavailable("The body of a line is gone.")
         return body
+
+
+def lines_of(parts: BatchParts, batch: BatchRecord) -> BatchLines:
+    """Return a batch's lines."""
+    return BatchLines(parts.table, parts.blobs, parts.settings.results_container, batch)
 
 
 async def line_rows(table: Table, batch: BatchRecord, *columns: str, first: int = 0) -> AsyncIterator[Row]:
