@@ -75,11 +75,10 @@ class InputBlob(NamedTuple):
 
 
 class InputBlobs(NamedTuple):
-    """Blobs that the input names."""
+    """Blobs that the input names; `memory` as in InputBlob."""
 
     data: list[bytes]
     memory: object = None
-    """As in InputBlob."""
 
 
 class InputFile(Protocol):
@@ -112,6 +111,8 @@ class Document:
     """Those that have pictures only, such as "3-5, 8"."""
     is_extracted: bool = False
     """The text was made from another format: a later version of the app may make another one."""
+    pictures: Sequence[str] = ()
+    """Of the pages without text, as PNG in base64, if they were asked for; see `documents.pictures`."""
     memory: object = None
     """As in InputBlob."""
 
@@ -203,7 +204,7 @@ class Context(Protocol):
 
     async def read_blobs(self, blobs: Sequence[NamedBlob], *, max_bytes: int) -> InputBlobs:
         """
-        Read blobs that the input names, of at most `max_bytes` together, to be sent in one request as they are.
+        Read blobs that the input names, of at most `max_bytes` together, to be sent in one request.
 
         Raises InvalidJob, StorageUnavailable, and RetryLater if there is no memory for them.
         """
@@ -211,12 +212,12 @@ class Context(Protocol):
     async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:
         """As `read_blobs`, for one that is too large to be whole in memory, of at most `max_bytes`."""
 
-    async def read_document(self, named: NamedBlob) -> Document:
+    async def read_document(self, named: NamedBlob, *, draws: bool) -> Document:
         """
         Return the text of a document that the input names: text, Markdown, HTML, PDF, DOCX or PPTX.
 
-        Raises InvalidJob, which names the blob; StorageUnavailable; RetryLater if its turn does not come, or if the
-        attempt's time is up.
+        `draws`: pages of a PDF that have no text become pictures. Raises InvalidJob, which names the blob;
+        StorageUnavailable; RetryLater if its turn does not come, or if the attempt's time is up.
         """
 
 

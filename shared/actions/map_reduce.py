@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from shared.actions.summary_prompts import refuses_system, summary_messages, wit
 from shared.actions.text_splitter import estimate_tokens, split
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.summarize import Summarize
+from shared.documents.pictures import ANCHORS
 from shared.errors import (
     ContentFiltered,
     InvalidJob,
@@ -78,6 +79,8 @@ class Summaries:
     """Estimated tokens of a part. Each refusal as too long reduces it."""
     at_headings: bool = False
     """The text has headings of a document's sections and pages."""
+    pictures: Sequence[str] = ()
+    """What stands in `documents.pictures.ANCHORS` of the text, as PNG in base64."""
     _failure: JobError | None = None
     """The error that fails the job. No call is made after it."""
     _slots: asyncio.Semaphore = field(init=False)
@@ -103,7 +106,7 @@ class Summaries:
         if value["checksum"] != _checksum(text):
             return [InvalidJob("A blob of the job's input was changed while the job ran.")]
         self.size = min(self.size, value["size"])
-        divide = partial(split, at_headings=value.get("at_headings", False))
+        divide = partial(split, at_headings=value.get("at_headings", False), anchors=self._anchors(combining))
         pieces = await self.ctx.compute(divide, text, value["size"], large=len(text) > _LONG_TEXT)
         parts = [part for part in pieces if part.strip()]
         results: list[list[Part]] = await asyncio.gather(
@@ -115,14 +118,16 @@ class Summaries:
         async with self._slots:
             if self._failure is not None:
                 raise self._failure
-            tokens = estimate_tokens(text)
-            if tokens > self.size:
+            tokens = estimate_tokens(text, self._anchors(combining))
+            is_one = len(text.strip()) == 1  # picture
+            if tokens > self.size and not is_one:
                 return self._split(text)
             words = None if whole else max(_MIN_WORDS, tokens // _TOKENS_PER_WORD)
-            messages = summary_messages(text, self.request, combining=combining, part_words=words)
+            pictures = () if combining else self.pictures
+            messages = summary_messages(text, self.request, combining=combining, part_words=words, pictures=pictures)
 
             def can_split(error: JobError) -> bool:
-                return tokens >= MIN_SPLIT_TOKENS and is_too_long(error)
+                return tokens >= MIN_SPLIT_TOKENS and not is_one and is_too_long(error)
 
             try:
                 response, adapted = await self._complete(messages, can_split)
@@ -137,6 +142,9 @@ class Summaries:
             if "error" in step.value:
                 self._failure = error_from_body(step.value["error"])
             return step
+
+    def _anchors(self, combining: bool) -> re.Pattern[str] | None:
+        return ANCHORS if self.pictures and not combining else None
 
     def _split(self, text: str) -> Step:
         # Steps of earlier versions, which did not split at headings, have no such member.

@@ -15,6 +15,7 @@ from shared.actions.summary_source import read_source
 from shared.actions.text_splitter import estimate_tokens
 from shared.contract.error_codec import error_from_body
 from shared.contract.summarize import Summarize, decode_summarize
+from shared.documents.pictures import ANCHORS
 from shared.errors import CredentialRejected, ProviderUnavailable, UpstreamRetryLater
 
 NEEDS_MODEL = True
@@ -37,7 +38,7 @@ async def run(request: Summarize, ctx: Context) -> Outcome:
     """See Action."""
     source = await read_source(request, ctx)
     text = source.text
-    summaries = Summaries(request, ctx, at_headings=source.documents is not None)
+    summaries = Summaries(request, ctx, at_headings=source.documents is not None, pictures=source.pictures)
     answers: list[dict[str, Any]] = []
     level = first_parts = 0
     while True:
@@ -54,7 +55,8 @@ async def run(request: Summarize, ctx: Context) -> Outcome:
             output = _output(answers, first_parts, level)
             return Completed(output if source.documents is None else output | {"documents": source.documents})
         before, text = text, "\n\n".join(answer["text"].strip() for answer in level_answers)
-        if estimate_tokens(text) > max(summaries.size, _MAX_LENGTH_RATIO * estimate_tokens(before)):
+        tokens_before = estimate_tokens(before, ANCHORS if source.pictures and not level else None)
+        if estimate_tokens(text) > max(summaries.size, _MAX_LENGTH_RATIO * tokens_before):
             return Completed(None, (), "failed", _not_shorter(len(level_answers)))
         level += 1
 

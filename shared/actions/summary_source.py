@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.actions.base import Context, Document, Step
 from shared.contract.names import NamedBlob
 from shared.contract.summarize import Summarize
+from shared.documents.pictures import MAX_PICTURE_BYTES, MAX_PICTURES, numbered_from
+from shared.documents.sentences import TOO_MANY_PICTURES
 from shared.errors import InvalidJob
 
 MAX_DOCUMENTS_CHARACTERS = 16 * 1024 * 1024
@@ -22,6 +25,8 @@ class Source:
     documents: list[dict[str, Any]] | None = None
     memory: object = None
     """Keep it as long as the text."""
+    pictures: Sequence[str] = ()
+    """Of pages without text, as PNG in base64. `pictures.anchor` is where they are in the text."""
 
 
 async def read_source(request: Summarize, ctx: Context) -> Source:
@@ -29,19 +34,37 @@ async def read_source(request: Summarize, ctx: Context) -> Source:
     if isinstance(request.source, str):
         return Source(request.source)
     documents: list[Document] = []
+    pictures: list[str] = []
     size = 0
     for number, named in enumerate(request.source, 1):
-        documents.append(await _read(named, f"document{number:04}", ctx))
-        size += len(documents[-1].text)
+        document = await _read(named, f"document{number:04}", request.page_images, ctx)
+        documents.append(document)
+        pictures += document.pictures
+        if len(pictures) > MAX_PICTURES or sum(map(len, pictures)) * 3 // 4 > MAX_PICTURE_BYTES:
+            raise InvalidJob(f"{named} {TOO_MANY_PICTURES}")
+        size += len(document.text)
         if size > MAX_DOCUMENTS_CHARACTERS:
             raise InvalidJob(
                 f"`input.blobs` have more than {MAX_DOCUMENTS_CHARACTERS:,} characters of text, up to {named}."
             )
     described = [_described(named, document) for named, document in zip(request.source, documents, strict=True)]
-    return Source(_joined(request.source, documents), described, [document.memory for document in documents])
+    memory = [document.memory for document in documents]
+    if pictures:
+        documents = _numbered(documents)
+    return Source(_joined(request.source, documents), described, memory, pictures)
 
 
-async def _read(named: NamedBlob, key: str, ctx: Context) -> Document:
+def _numbered(documents: list[Document]) -> list[Document]:
+    """Return documents whose pictures are numbered through."""
+    numbered, first = [], 0
+    for document in documents:
+        count = len(document.pictures)
+        numbered.append(replace(document, text=numbered_from(first, count, document.text)))
+        first += count
+    return numbered
+
+
+async def _read(named: NamedBlob, key: str, draws: bool, ctx: Context) -> Document:
     """
     Return a document. What was read of another format is stored as a step.
 
@@ -50,9 +73,9 @@ async def _read(named: NamedBlob, key: str, ctx: Context) -> Document:
     stored = await ctx.get_step(key)
     if stored is not None:
         return Document(**stored.value)
-    document = await ctx.read_document(named)
+    document = await ctx.read_document(named, draws=draws)
     if document.is_extracted:
-        members = ("text", "content_type", "pages", "pages_without_text")
+        members = ("text", "content_type", "pages", "pages_without_text", *(["pictures"] if document.pictures else ()))
 
         async def store() -> Step:
             return Step({name: getattr(document, name) for name in members})
@@ -70,7 +93,8 @@ def _joined(blobs: tuple[NamedBlob, ...], documents: list[Document]) -> str:
 
 
 def _described(named: NamedBlob, document: Document) -> dict[str, Any]:
-    pages = {"pages": document.pages, "pages_without_text": document.pages_without_text}
+    without_text = "pages_as_images" if document.pictures else "pages_without_text"
+    pages = {"pages": document.pages, without_text: document.pages_without_text}
     return {
         "blob": f"{named.blob.container}/{named.blob.name}",
         "content_type": document.content_type,

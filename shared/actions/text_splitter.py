@@ -33,55 +33,65 @@ _BOUNDARIES = (
 )
 _HEADINGS = re.compile(r"\n(?=#{1,6} |\[(?:Page|Slide) [0-9])")
 """Where the sections and pages of a document begin, as `shared/documents/` marks them."""
+PICTURE_TOKENS = 1_500
+"""
+Of a page as a picture, drawn 1,536 pixels high: OpenAI's models count up to 1,600, Claude 2,200. So eight of them are
+a part.
+"""
 _ZERO_WIDTH_JOINER = "\u200d"
 _MAX_CLUSTER_LENGTH = 32
 """Characters. A longer grapheme cluster may be split; real ones are shorter."""
 
 
-def estimate_tokens(text: str) -> int:
+def estimate_tokens(text: str, anchors: re.Pattern[str] | None = None) -> int:
     """
     Return an upper bound of the tokens in `text`, for natural language and any model.
 
-    For English it is about a third above the real number. It is no bound for text such as random digits.
+    `anchors`: the characters that pictures are sent for. For English it is about a third above the real number.
+    It is no bound for text such as random digits.
     """
-    return -(-_weight(text) // _WEIGHT_PER_TOKEN)
+    return -(-_weight(text, anchors) // _WEIGHT_PER_TOKEN)
 
 
-def split(text: str, limit_tokens: int, *, at_headings: bool = False) -> list[str]:
+def split(
+    text: str, limit_tokens: int, *, at_headings: bool = False, anchors: re.Pattern[str] | None = None
+) -> list[str]:
     """
     Return consecutive parts of `text`, each of at most `limit_tokens` estimated tokens. Joined, they are `text`.
 
     A part ends at the last boundary in its second half: of a paragraph, else of a line, a sentence or a word; with
     `at_headings` before a heading, if there is one. Without any boundary it ends where it is full, but not within a
-    grapheme cluster. So there are at most about twice as many parts as necessary. Raises ValueError if `limit_tokens`
-    is below MIN_LIMIT.
+    grapheme cluster. So there are at most about twice as many parts as necessary. A picture has more tokens than its
+    anchor, and alone it may exceed the limit. Raises ValueError if `limit_tokens` is below MIN_LIMIT.
     """
     if limit_tokens < MIN_LIMIT:
         raise ValueError(f"`limit_tokens` must be at least {MIN_LIMIT}.")
     boundaries = (_HEADINGS, *_BOUNDARIES) if at_headings else _BOUNDARIES
     parts, start = [], 0
     while start < len(text):
-        full = _longest_end(text, start, limit_tokens * _WEIGHT_PER_TOKEN)
+        full = max(start + 1, _longest_end(text, start, limit_tokens * _WEIGHT_PER_TOKEN, anchors))
         end = full if full == len(text) else _boundary(text, start, full, boundaries)
         parts.append(text[start:end])
         start = end
     return parts
 
 
-def _weight(text: str) -> int:
+def _weight(text: str, anchors: re.Pattern[str] | None = None) -> int:
     if text.isascii():
         return len(text) * _ASCII_BYTE_WEIGHT
     data = text.encode("utf-8", "surrogatepass")
     other = len(data.translate(None, _ASCII))
-    return (len(data) - other) * _ASCII_BYTE_WEIGHT + other * _OTHER_BYTE_WEIGHT
+    pictures = len(anchors.findall(text)) if anchors else 0
+    weight = (len(data) - other) * _ASCII_BYTE_WEIGHT + other * _OTHER_BYTE_WEIGHT
+    return weight + pictures * PICTURE_TOKENS * _WEIGHT_PER_TOKEN
 
 
-def _longest_end(text: str, start: int, max_weight: int) -> int:
+def _longest_end(text: str, start: int, max_weight: int, anchors: re.Pattern[str] | None) -> int:
     """Return the end of the longest part from `start` that weighs at most `max_weight`: a bisection in linear time."""
     low, high = start, min(len(text), start + max_weight // _ASCII_BYTE_WEIGHT)
     middle = high  # for ASCII the first check is the last
     while low < high:
-        weight = _weight(text[low:middle])
+        weight = _weight(text[low:middle], anchors)
         if weight <= max_weight:
             low, max_weight = middle, max_weight - weight
         else:

@@ -24,6 +24,8 @@ class SummarizeInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A blob in place of `text`: plain text, Markdown, HTML, PDF, DOCX or PPTX."""
     blobs: Annotated[list[BlobPath], Meta(min_length=1, max_length=MAX_BLOBS)] | None = None
     """Several such blobs, in place of `text`, which are summarized as one."""
+    page_images: bool = False
+    """Whether pages of PDFs that have no text, such as scans, are sent as images: the model must be one that sees."""
     style: Style = "paragraph"
     """What the summary looks like."""
     max_words: Annotated[int, Meta(ge=1)] | None = None
@@ -46,6 +48,7 @@ class Summarize(Struct, frozen=True):
     language: str | None = None
     instructions: str | None = None
     parameters: dict[str, Any] = {}
+    page_images: bool = False
 
 
 def decode_summarize(data: Raw | bytes) -> Summarize:
@@ -61,6 +64,7 @@ def decode_summarize(data: Raw | bytes) -> Summarize:
         summary.language,
         summary.instructions,
         summary.parameters,
+        summary.page_images,
     )
 
 

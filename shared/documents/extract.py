@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
 from shared.documents.extracted import Extracted
@@ -13,11 +14,12 @@ Read = Callable[[BinaryIO], Extracted]
 _REFUSED: dict[Look, Problem] = {"old_office": "old_office", "rtf": "rtf", "binary": "binary"}
 
 
-def reader_for(file: BinaryIO, name: str) -> Read:
+def reader_for(file: BinaryIO, name: str, draws: bool = False) -> Read:
     """
     Return what reads the document in `file`, with all modules imported that it needs.
 
-    It raises Unreadable, or any exception if the document is damaged.
+    `draws`: pages of a PDF that have no text become pictures. It raises Unreadable, or any exception if the document is
+    damaged.
     """
     head = file.read(HEAD_BYTES)
     file.seek(0)
@@ -25,7 +27,11 @@ def reader_for(file: BinaryIO, name: str) -> Read:
     if kind == "pdf":
         from shared.documents.pdf_text import read_pdf  # noqa: PLC0415  # only if it is one
 
-        return _checked(read_pdf)
+        if not draws:
+            return _checked(read_pdf)
+        from shared.documents.pdf_pictures import draw  # noqa: PLC0415
+
+        return _checked(partial(read_pdf, draw=draw))
     if kind == "html":
         from shared.documents.html_text import read_html  # noqa: PLC0415
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from shared.documents.kinds import MEDIA_TYPES, Kind, Problem
+from shared.documents.pictures import MAX_PICTURE_BYTES, MAX_PICTURES, PNG
 from shared.documents.text_builder import MAX_TEXT_BYTES
 
 MAX_HEAD_BYTES = 64 * 1024
-MAX_OUTPUT_BYTES = MAX_TEXT_BYTES + MAX_HEAD_BYTES
+MAX_OUTPUT_BYTES = MAX_TEXT_BYTES + MAX_PICTURE_BYTES + MAX_HEAD_BYTES
 TOO_MUCH = 77
 """The exit code of the process if it needs more memory than a document may take."""
 
@@ -25,20 +26,24 @@ class Extracted:
     """Or slides; None: the format has none."""
     pages_without_text: str | None = None
     """The numbers of those that have pictures, but no text, such as "3-5, 8"."""
+    pictures: tuple[bytes, ...] = ()
+    """Of these pages, as PNG, if they were asked for. `pictures.anchor` is where they are in the text."""
 
 
 def encode(result: Extracted | Problem) -> bytes:
-    """Return what `decode` reads: a line of JSON, and the text."""
+    """Return what `decode` reads: a line of JSON, the pictures, and the text."""
     if isinstance(result, str):
         return json.dumps({"problem": result}).encode() + b"\n"
-    head = {"kind": result.kind, "pages": result.pages, "pages_without_text": result.pages_without_text}
+    sizes = [len(picture) for picture in result.pictures]
+    head = {"kind": result.kind, "pages": result.pages, "pages_without_text": result.pages_without_text, "sizes": sizes}
     # Half a pair of surrogates, which JSON and UTF-8 can't hold, becomes a question mark.
-    return json.dumps(head).encode() + b"\n" + result.text.encode("utf-8", "replace")
+    text = result.text.encode("utf-8", "replace")
+    return b"".join((json.dumps(head).encode(), b"\n", *result.pictures, text))
 
 
 def decode(output: bytes) -> Extracted | Problem:
     """Return what `encode` was given. Raises ValueError otherwise: a document may have taken over what reads it."""
-    line, end, text = output.partition(b"\n")
+    line, end, rest = output.partition(b"\n")
     head: Any = json.loads(line) if end and len(line) < MAX_HEAD_BYTES else None
     if not isinstance(head, dict):
         raise ValueError("The output has no head.")  # noqa: TRY004  # one error for all that is wrong
@@ -50,7 +55,23 @@ def decode(output: bytes) -> Extracted | Problem:
     kind, pages, without = head.get("kind"), head.get("pages"), head.get("pages_without_text")
     if kind not in MEDIA_TYPES or not isinstance(pages, int | None) or not isinstance(without, str | None):
         raise ValueError("The head is invalid.")
-    return Extracted(kind, text.decode(), pages, without)
+    pictures, text = _split(rest, head.get("sizes"))
+    return Extracted(kind, text.decode(), pages, without, pictures)
+
+
+def _split(data: bytes, sizes: Any) -> tuple[tuple[bytes, ...], bytes]:
+    """Return the pictures of these sizes, and the text after them. Raises ValueError."""
+    if not isinstance(sizes, list) or len(sizes) > MAX_PICTURES:
+        raise ValueError("The sizes are invalid.")
+    pictures, start = [], 0
+    for size in sizes:
+        if not isinstance(size, int) or size < len(PNG) or not data.startswith(PNG, start):
+            raise ValueError("A picture is none.")
+        pictures.append(data[start : start + size])
+        start += size
+    if start > min(len(data), MAX_PICTURE_BYTES):
+        raise ValueError("The pictures are too large.")
+    return tuple(pictures), data[start:]
 
 
 def ranges(numbers: list[int]) -> str | None:

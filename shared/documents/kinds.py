@@ -27,6 +27,7 @@ Problem = Literal[
     "old_office",
     "other_office",
     "other_zip",
+    "pictures",
     "rtf",
     "scanned",
     "too_long",

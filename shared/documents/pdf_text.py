@@ -10,6 +10,8 @@ import ctypes
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, BinaryIO
 
 import pypdfium2.raw as pdfium
@@ -19,6 +21,7 @@ from shared.documents.kinds import Unreadable
 from shared.documents.pdf_fields import values_of
 from shared.documents.pdf_glyphs import is_broken
 from shared.documents.pdf_glyphs import lines_of as lines_by_position
+from shared.documents.pictures import ANCHORS, anchor
 from shared.documents.text_builder import MAX_TEXT_BYTES, TextBuilder
 
 _LARGER = 1.15
@@ -36,19 +39,21 @@ _UNKNOWN = re.compile("[\ue000-\uf8ff\ufffd]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _PICTURES = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_FORM)
 
+Draw = Callable[[Any, list[int]], Mapping[int, bytes]]
+"""Draws the pages of a document that have these indexes, as far as there is something to be seen on them."""
 _Line = tuple[str, int]
 """A line, and the size of its type in halves of a point; 0 if it is unknown."""
 
 
-def read_pdf(file: BinaryIO) -> Extracted:
-    """Return the text of a PDF. Raises Unreadable."""
+def read_pdf(file: BinaryIO, *, draw: Draw | None = None) -> Extracted:
+    """Return the text of a PDF, and what `draw` makes of the pages that have none. Raises Unreadable."""
     data = file.read()
     document = pdfium.FPDF_LoadMemDocument64(data, len(data), None)
     if not document:
         is_encrypted = pdfium.FPDF_GetLastError() in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY}
         raise Unreadable("encrypted" if is_encrypted else "damaged")
     pages: list[list[_Line]] = []
-    pictures, size = [], 0
+    without_text, size = list[int](), 0
     for index in range(pdfium.FPDF_GetPageCount(document)):
         lines, has_picture = _read_page(document, index)
         pages.append(lines)
@@ -56,10 +61,14 @@ def read_pdf(file: BinaryIO) -> Extracted:
         if size > MAX_TEXT_BYTES:
             raise Unreadable("too_long")
         if not lines and has_picture:
-            pictures.append(index + 1)
+            without_text.append(index)
     if not pages:
         raise Unreadable("damaged")
-    return Extracted("pdf", _text_of(pages), len(pages), ranges(pictures))
+    if draw is None:
+        return Extracted("pdf", _text_of(pages, {}), len(pages), ranges([index + 1 for index in without_text]))
+    pictures = draw(document, without_text)
+    text = _text_of(pages, dict(zip(pictures, map(anchor, count()), strict=False)))
+    return Extracted("pdf", text, len(pages), ranges([index + 1 for index in pictures]), tuple(pictures.values()))
 
 
 def _read_page(document: Any, index: int) -> tuple[list[_Line], bool]:
@@ -140,21 +149,22 @@ def _type_size(text_page: Any, text_index: int) -> int:
     return round(float(pdfium.FPDFText_GetFontSize(text_page, index)) * scale * _FONT_STEP)
 
 
-def _text_of(pages: list[list[_Line]]) -> str:
+def _text_of(pages: list[list[_Line]], anchors: Mapping[int, str]) -> str:
     sizes = Counter[int]()
     for lines in pages:
         for text, size in lines:
             sizes[size] += len(text)
-    if not sizes:
+    if not sizes and not anchors:
         return ""
-    usual = max(sizes, key=lambda size: sizes[size])
+    usual = max(sizes, key=lambda size: sizes[size], default=0)
     larger = sorted((size for size in sizes if usual and size >= usual * _LARGER), reverse=True)
     levels = {size: min(rank, _LEVELS) for rank, size in enumerate(larger, 1)}
     builder = TextBuilder()
-    for number, lines in enumerate(pages, 1):
-        if lines:
-            builder.mark("Page", number)
-            _write_page(builder, lines, levels)
+    for index, lines in enumerate(pages):
+        if lines or index in anchors:
+            builder.mark("Page", index + 1)
+            _write_page(builder, [(ANCHORS.sub("", text), size) for text, size in lines] if anchors else lines, levels)
+            builder.paragraph(anchors.get(index, ""))
     return builder.text()
 
 

@@ -60,17 +60,18 @@ class Documents:
             yield
 
 
-async def extract(file: BinaryIO, name: str) -> Extracted | Problem:
+async def extract(file: BinaryIO, name: str, draws: bool = False) -> Extracted | Problem:
     """
     Return the text of the document in `file`, which has a descriptor, or why there is none. Call it within a turn.
 
-    `name`: the blob's. Raises Overtaxing, and Throttled if the system has no process left.
+    `name`: the blob's. `draws`: pages without text become pictures. Raises Overtaxing, and Throttled if the system has
+    no process left.
     """
     file.seek(0)
     with tempfile.TemporaryFile() as output:
         # Without a name, the folder stays empty, and a worker that is killed leaves nothing behind.
         with tempfile.TemporaryDirectory() as folder:
-            process = await _start(file, output, name, folder)
+            process = await _start(file, output, name, folder, draws)
         try:
             async with asyncio.timeout(MAX_WALL_S):
                 status = await process.wait()
@@ -83,10 +84,11 @@ async def extract(file: BinaryIO, name: str) -> Extracted | Problem:
         return await asyncio.to_thread(_read, output)
 
 
-async def _start(file: BinaryIO, output: BinaryIO, name: str, folder: str) -> Process:
+async def _start(file: BinaryIO, output: BinaryIO, name: str, folder: str, draws: bool) -> Process:
     # Whoever lists processes sees the arguments: not the blob's name, but how it ends.
     extension = "".join(filter(str.isalnum, name.rpartition(".")[2]))[:_MAX_EXTENSION]
-    command = sys.executable, "-I", "-S", "-X", "utf8", "-c", _COMMAND, f".{extension}", *filter(None, sys.path)
+    what = f"{'draws' * draws}.{extension}"  # see `child.DRAWS`
+    command = sys.executable, "-I", "-S", "-X", "utf8", "-c", _COMMAND, what, *filter(None, sys.path)
     environment = {_LIBRARIES: os.environ[_LIBRARIES]} if _LIBRARIES in os.environ else {}
     try:
         return await asyncio.create_subprocess_exec(

@@ -186,9 +186,10 @@ class ActionContext:
         """See Context."""
         return await self.services.inputs.open(self.attempt.job.customer, blob, at=at, max_bytes=max_bytes)
 
-    async def read_document(self, named: NamedBlob) -> Document:
+    async def read_document(self, named: NamedBlob, *, draws: bool) -> Document:
         """See Context."""
-        return await self.services.inputs.documents.read_in_time(self.attempt, self.services.drain, named)
+        documents = self.services.inputs.documents
+        return await documents.read_in_time(self.attempt, self.services.drain, named, draws=draws)
 
     async def _do(self, work: Callable[[], Awaitable[Step]]) -> Step:
         responses: list[Response] = []

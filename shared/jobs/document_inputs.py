@@ -8,6 +8,7 @@ read there by a process of its own (`shared/documents/`).
 from __future__ import annotations
 
 import asyncio
+import base64
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from shared.documents.process import Documents, Overtaxing
 from shared.documents.sentences import SENTENCES, TOO_MUCH
 from shared.documents.text_builder import MAX_TEXT_BYTES
 from shared.errors import InvalidJob, Throttled
+from shared.jobs.inputs import COPIES
 
 if TYPE_CHECKING:
     from shared.jobs.attempt import Attempt
@@ -43,17 +45,17 @@ class DocumentInputs:
         self._inputs = inputs
         self._documents = Documents()
 
-    async def read_in_time(self, attempt: Attempt, drain: Drain, named: NamedBlob) -> Document:
+    async def read_in_time(self, attempt: Attempt, drain: Drain, named: NamedBlob, *, draws: bool) -> Document:
         """See `actions.base.Context.read_document`. It ends with the attempt's time, and with the worker."""
         retries = attempt.lease.retries
         attempt.time.check(retries)
         try:
             async with drain.call(), asyncio.timeout_at(attempt.time.ends_at):  # unbilled: the stop ends it at once
-                return await self.read(attempt.job.customer, named)
+                return await self.read(attempt.job.customer, named, draws=draws)
         except TimeoutError:
             raise attempt.time.over(retries) from None
 
-    async def read(self, customer: str, named: NamedBlob) -> Document:
+    async def read(self, customer: str, named: NamedBlob, *, draws: bool = False) -> Document:
         """Return a document. Raises InvalidJob, which names the blob; StorageUnavailable; Throttled."""
         small = await self._inputs.read_small(customer, named)
         if small is not None and (kind := _text_kind(small, named)):
@@ -69,7 +71,7 @@ class DocumentInputs:
                 file.seek(0)
                 if kind := _text_kind(file.read(HEAD_BYTES), named):
                     return await self._read_text(customer, named, file, kind)
-                return await self._extract(customer, named, file)
+                return await self._extract(customer, named, file, draws)
 
     async def _copy(self, customer: str, named: NamedBlob, file: BinaryIO) -> None:
         blob = await self._inputs.open(customer, named.blob, at=named.at, max_bytes=MAX_DOCUMENT_BYTES)
@@ -86,14 +88,14 @@ class DocumentInputs:
         memory.shrink(sys.getsizeof(text))
         return Document(text, MEDIA_TYPES[kind], memory=memory)
 
-    async def _extract(self, customer: str, named: NamedBlob, file: BinaryIO) -> Document:
+    async def _extract(self, customer: str, named: NamedBlob, file: BinaryIO, draws: bool) -> Document:
         try:
-            extracted = await process.extract(file, named.blob.name)
+            extracted = await process.extract(file, named.blob.name, draws)
         except Overtaxing:
             raise InvalidJob(f"{named} {TOO_MUCH}") from None
         if not isinstance(extracted, Extracted):
             raise InvalidJob(f"{named} {SENTENCES[extracted]}")
-        size, memory = sys.getsizeof(extracted.text), None
+        size, memory = sys.getsizeof(extracted.text) + COPIES * sum(map(len, extracted.pictures)), None
         if size > _SMALL_BYTES:
             memory = await self._inputs.reserve(customer, size)
         return Document(
@@ -102,6 +104,7 @@ class DocumentInputs:
             extracted.pages,
             extracted.pages_without_text,
             is_extracted=True,
+            pictures=tuple(base64.b64encode(picture).decode() for picture in extracted.pictures),
             memory=memory,
         )
 

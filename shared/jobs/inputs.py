@@ -34,7 +34,7 @@ _SMALL_BYTES = 1024 * 1024
 """What takes less memory is not counted."""
 MAX_DECODED_BYTES = 112 * 1024 * 1024
 """What a blob takes at most, decoded: as text, and the lists, objects and members that `decoding` allows."""
-_COPIES = 4
+COPIES = 4
 """What is sent of a blob is in memory so often: as it is, and a third longer as base64, as JSON and as it is sent."""
 _BYTES_PER_MARK = {b"[": 70, b"{": 70, b":": 150}
 
@@ -139,7 +139,7 @@ class Inputs:
         size = sum(file.size for file in files)
         if size > max_bytes:
             raise InvalidJob(f"The blobs that the input names have more than {max_bytes >> 20} MiB together.")
-        memory = await self.reserve(customer, _COPIES * size) if _COPIES * size > _SMALL_BYTES else None
+        memory = await self.reserve(customer, COPIES * size) if COPIES * size > _SMALL_BYTES else None
         return InputBlobs([await file.read(0, file.size) for file in files], memory)
 
     async def open(self, customer: str, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:

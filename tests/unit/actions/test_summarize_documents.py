@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 from collections import Counter
@@ -16,11 +17,12 @@ from shared.contract.names import BlobName, NamedBlob, blobs_of, named_blob
 from shared.contract.summarize import Summarize
 from shared.documents import process
 from shared.documents.extracted import Extracted
+from shared.documents.pictures import PNG, anchor
 from tests.support.crashing_storage import WorkerDied
 from tests.support.customers import Customer
 from tests.support.document_files import PICTURE, docx, lines, paragraph, pdf
-from tests.support.endpoint import error
-from tests.support.long_texts import summarized_text
+from tests.support.endpoint import completion, error, reply
+from tests.support.long_texts import TOO_LONG, summarized_text
 from tests.support.worker_crashes import Part, Process
 from tests.support.workers import Memory, Worker, open_worker
 
@@ -82,7 +84,7 @@ async def test_an_attempt_that_ends_between_documents_has_read_none_in_vain(
     monkeypatch.setattr("shared.jobs.time_budget.ATTEMPT_S", 1)
     read: list[bytes] = []
 
-    async def slowly(file: BinaryIO, _: str) -> Extracted:
+    async def slowly(file: BinaryIO, *_: object) -> Extracted:
         file.seek(0)
         read.append(file.read())
         await asyncio.sleep(0.2)
@@ -185,6 +187,127 @@ async def test_text_in_a_blob_is_no_step(worker: Worker):
 
     steps = [key for _, key in worker.table.rows if key.startswith("s_s~")]
     assert ["s_s~p"] == steps
+
+
+def pictures_of(content: Any) -> int:
+    """Check a call's parts, and return the number of the images among them."""
+    images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    for url in images:
+        assert base64.b64decode(url.removeprefix("data:image/png;base64,")).startswith(PNG)
+    return len(images)
+
+
+async def test_pages_without_text_are_sent_as_images(worker: Worker):
+    """If the job asks for it: each stands where its page is, those of several documents too. The result says which."""
+    customer = worker.customer()
+    scan = pdf([lines("Rent."), PICTURE, PICTURE])
+    blobs = await store(worker, customer, a_pdf=scan, b_txt=f"Note {anchor(0)}.".encode(), c_pdf=pdf([PICTURE]))
+
+    result = await worker.run(customer, action="summarize", input={"blobs": blobs, "page_images": True})
+
+    (call,) = customer.account.received
+    content = call.json["messages"][1]["content"]
+    texts = [part["text"] for part in content if part["type"] == "text"]
+    assert (3, 4) == (pictures_of(content), len(texts))
+    assert ["[Page 2]\n\n", "\n\n[Page 3]\n\n"] == [texts[0][-10:], texts[1]]
+    assert "\n\n# Document 2: b.txt\n\nNote .\n\n# Document 3: c.pdf\n\n[Page 1]\n\n" == texts[2]
+    assert "pages that have no text" in call.json["messages"][0]["content"]
+    shown = [
+        {name: value for name, value in each.items() if name.startswith("pages")}
+        for each in (result["output"]["documents"])
+    ]
+    assert [{"pages": 3, "pages_as_images": "2-3"}, {}, {"pages": 1, "pages_as_images": "1"}] == shown
+
+
+async def test_a_later_attempt_sends_the_same_images(worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    """In as many parts, of eight pages at most: they are stored with the text, and the document is not read again."""
+    customer = worker.customer(max_concurrency=1)
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE] * 20))
+    customer.account.will_answer(completion("One."), error(429, message="Slow down.", retry_after="3600"))
+    job: dict[str, Any] = {"action": "summarize", "job_id": "s", "input": {"blob": blob, "page_images": True}}
+    assert await worker.deliver(customer, **job) is None
+
+    monkeypatch.setattr(process, "extract", None)  # to call it would fail
+    result = await worker.run(customer, worker.wakeup(customer, "s"))
+
+    contents = [each.json["messages"][1]["content"] for each in customer.account.received]
+    assert [7, 7, 7, 6] == [pictures_of(content) for content in contents if isinstance(content, list)]
+    assert contents[1] == contents[2]
+    assert (3, 1, "1-20") == (
+        result["output"]["parts"],
+        result["output"]["levels"],
+        result["output"]["documents"][0]["pages_as_images"],
+    )
+
+
+async def test_claude_sees_the_images(worker: Worker):
+    """In its own form, from the same job."""
+    customer = worker.customer()
+    endpoint = f"{customer.account.base}/anthropic"
+    worker.connect(customer, endpoint=endpoint, provider="anthropic", default_model="claude-sonnet-4-5")
+    customer.account.will_answer(reply({"content": [{"type": "text", "text": "A lease."}], "stop_reason": "end_turn"}))
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE]))
+
+    result = await worker.run(customer, action="summarize", input={"blob": blob, "page_images": True})
+
+    assert "A lease." == result["output"]["text"]
+    (message,) = customer.account.received[0].json["messages"]
+    before, image, after = message["content"]
+    assert ("<text>\n[Page 1]\n\n", "\n</text>") == (before["text"], after["text"])
+    assert ("image", "base64", "image/png") == (
+        image["type"],
+        image["source"]["type"],
+        image["source"]["media_type"],
+    )
+    assert base64.b64decode(image["source"]["data"]).startswith(PNG)
+
+
+async def test_images_that_are_too_much_for_the_model_are_sent_in_smaller_parts(worker: Worker):
+    """Down to one page a call; if that is too much, the job fails with the model's words."""
+    customer = worker.customer(max_concurrency=1)
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE] * 3))
+    for _ in range(9):
+        customer.account.will_answer(error(400, **TOO_LONG))
+
+    result = await worker.run(customer, action="summarize", input={"blob": blob, "page_images": True})
+
+    assert TOO_LONG["message"][:40] in result["error"]["message"]
+    sizes = [
+        pictures_of(content)
+        for each in customer.account.received
+        if isinstance(content := each.json["messages"][1]["content"], list)
+    ]
+    assert (3, 1) == (sizes[0], sizes[-1])
+    assert len(sizes) < 9
+
+
+async def test_a_model_that_takes_no_system_message_sees_the_images(worker: Worker):
+    """The instructions stand before the first of them."""
+    customer = worker.customer()
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE]))
+    refusal = "Unsupported value: 'messages[0].role' does not support 'system' with this model."
+    customer.account.will_answer(error(400, message=refusal, param="messages[0].role"))
+
+    result = await worker.run(customer, action="summarize", input={"blob": blob, "page_images": True})
+
+    assert "succeeded" == result["status"]
+    (message,) = customer.account.received[-1].json["messages"]
+    assert message["content"][0]["text"].startswith("You write summaries.")
+    assert 1 == pictures_of(message["content"])
+
+
+@pytest.mark.parametrize("pages", [(51,), (30, 21)])
+async def test_images_of_a_job_are_limited(worker: Worker, pages: tuple[int, ...]):
+    """A job with more of them fails before a call: what is left out would not be in the summary."""
+    customer = worker.customer()
+    files = {f"{'ab'[number]}_pdf": pdf([PICTURE] * count) for number, count in enumerate(pages)}
+    blobs = await store(worker, customer, **files)
+
+    result = await worker.run(customer, action="summarize", input={"blobs": blobs, "page_images": True})
+
+    named = f"`input.blobs[{len(pages) - 1}]` ({blobs[-1]}) has too many pages without text: 50 pictures"
+    assert result["error"]["message"].startswith(named)
+    assert [] == sent(customer)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.actions.text_splitter import MIN_LIMIT, estimate_tokens, split
+from shared.actions.text_splitter import MIN_LIMIT, PICTURE_TOKENS, estimate_tokens, split
+from shared.documents.pictures import ANCHORS, anchor
 from tests.support.work import count_calls
 
 # Everything that boundaries and grapheme clusters are made of.
@@ -103,3 +104,17 @@ def test_splitting_takes_linear_time(piece: str, limit: int):
 
     assert count_calls(lambda: split(text, limit)) < 3 * count_calls(lambda: split(half, limit)) + 1000
     assert len(parts) >= estimate_tokens(text) // limit
+
+
+def test_a_picture_counts_as_much_as_it_has_tokens():
+    """Eight are about a part; one alone is a part, however low the limit, and other characters count as always."""
+    text = "".join(f"[Page {number}]\n\n{anchor(number)}\n\n" for number in range(20))
+
+    parts = split(text, 12_000, at_headings=True, anchors=ANCHORS)
+    tiny = split(text, 900, at_headings=True, anchors=ANCHORS)
+
+    assert text == "".join(parts) == "".join(tiny)
+    assert [7, 7, 6] == [len(ANCHORS.findall(part)) for part in parts]
+    assert 1 == max(len(ANCHORS.findall(part)) for part in tiny)
+    assert estimate_tokens(text) + 20 * PICTURE_TOKENS == estimate_tokens(text, ANCHORS)
+    assert estimate_tokens("é" * 9) == estimate_tokens("é" * 9, ANCHORS)

@@ -163,7 +163,7 @@ def test_members_are_decoded_completely():
     )
     assert Summarize("x", "paragraph") == decoded("summarize", text="x")
     assert Summarize(
-        (NamedBlob(BlobName("texts", "a/n"), "input.blob"),), "headline", 9, "Dutch", "Go.", {"seed": 1}
+        (NamedBlob(BlobName("texts", "a/n"), "input.blob"),), "headline", 9, "Dutch", "Go.", {"seed": 1}, True
     ) == decoded(
         "summarize",
         blob="texts/a/n",
@@ -172,4 +172,5 @@ def test_members_are_decoded_completely():
         language="Dutch",
         instructions="Go.",
         parameters={"seed": 1},
+        page_images=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import resource
 import subprocess
@@ -22,6 +23,7 @@ from shared.documents.child import extract
 from shared.documents.extract import reader_for
 from shared.documents.extracted import Extracted, decode, encode, ranges
 from shared.documents.kinds import Problem
+from shared.documents.pictures import PNG
 from shared.documents.process import Documents, Overtaxing
 from shared.errors import Throttled
 from tests.support.document_files import docx, lines, paragraph, pdf
@@ -134,9 +136,10 @@ async def test_process_starts_with_nothing(monkeypatch: pytest.MonkeyPatch):
         "import os\ndef probe(file):\n    os.write(1, b'not what is expected\\n')\n    os._exit(0)",
         'import os\ndef probe(file):\n    os.write(1, b\'{"problem": "own words"}\\n\')\n    os._exit(0)',
         'import os\ndef probe(file):\n    os.write(1, b\'{"kind": "pdf", "pages": "x"}\\n\')\n    os._exit(0)',
-        'import os\ndef probe(file):\n    os.write(1, b\'{"kind": "pdf"}\\n\\xff\')\n    os._exit(0)',
+        'import os\ndef probe(file):\n    os.write(1, b\'{"kind": "pdf", "sizes": []}\\n\\xff\')\n    os._exit(0)',
+        'import os\ndef probe(file):\n    os.write(1, b\'{"kind": "pdf", "sizes": [8]}\\nno image\')\n    os._exit(0)',
     ],
-    ids=["abort", "crash", "memory", "exit", "output", "problem", "head", "text"],
+    ids=["abort", "crash", "memory", "exit", "output", "problem", "head", "text", "picture"],
 )
 async def test_a_crash_costs_one_document(monkeypatch: pytest.MonkeyPatch, probe: str):
     """However the process ends, and whatever it writes, the worker goes on."""
@@ -252,6 +255,19 @@ def test_output_is_read_back():
     for written in (Extracted("pdf", "a\nb\n", 3, "2-3"), Extracted("docx", "é"), "scanned"):
         assert written == decode(encode(written))  # type: ignore[arg-type]
     assert "a?b" == cast(Extracted, decode(encode(Extracted("html", "a\ud800b")))).text
+
+
+@pytest.mark.parametrize(
+    "sizes", [None, "9", [7], [-1], [True], ["9"], [9, 9], [60], [9] * 51, [16 << 21]], ids=lambda sizes: str(sizes)[:9]
+)
+def test_pictures_are_checked(sizes: Any):
+    """A document may have taken over what reads it: what is no picture, or too much, is not sent to a model."""
+    picture = PNG + b"x"
+    written = Extracted("pdf", "a", 3, "2-3", (picture, picture))
+    assert written == decode(encode(written))
+
+    with pytest.raises(ValueError, match=r"picture|sizes"):
+        decode(json.dumps({"kind": "pdf", "sizes": sizes}).encode() + b"\n" + picture + b"text")
 
 
 @pytest.mark.parametrize(
