@@ -25,6 +25,8 @@ _READ = frozenset(
 )
 """Members of a message that are read, or that only an answer has."""
 _REFUSED = {"input_audio": "sound", "video_url": "video"}
+_UNCACHED = (None, "thinking", "redacted_thinking")
+"""Types of blocks that can't have `cache_control`."""
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -86,14 +88,15 @@ def _add_answer(message: Mapping[str, Any], here: str, result: Conversation) -> 
     """Add an earlier answer: its thinking, which the model needs again if it calls tools, its text and its calls."""
     whole = message.get("content_blocks")
     if isinstance(whole, list):
-        result.add("assistant", list(whole))
+        result.add("assistant", _with_cache_control(whole, message))
         return
     thinking = message.get("thinking_blocks")
-    blocks = [*(thinking if isinstance(thinking, list) else ()), *_blocks(message, here, result)]
+    blocks = _blocks({"content": message.get("content")}, here, result)
     if isinstance(refusal := message.get("refusal"), str) and refusal:
         blocks.append({"type": "text", "text": refusal})
     if message.get("tool_calls"):
         blocks += read_tool_calls(message["tool_calls"], f"{here}.tool_calls")
+    blocks = [*(thinking if isinstance(thinking, list) else ()), *_with_cache_control(blocks, message)]
     if blocks:  # Claude refuses a message of nothing, which OpenAI takes
         result.add("assistant", blocks)
 
@@ -111,9 +114,15 @@ def _blocks(message: Mapping[str, Any], here: str, result: Conversation) -> list
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
     blocks = [_block(part, f"{here}.content[{index}]", result) for index, part in enumerate(parts)]
     blocks = [block for block in blocks if block.get("type") != "text" or block.get("text")]
-    if blocks and message.get("cache_control"):
-        blocks[-1] = {**blocks[-1], "cache_control": message["cache_control"]}
-    return blocks
+    return _with_cache_control(blocks, message)
+
+
+def _with_cache_control(blocks: list[Any], message: Mapping[str, Any]) -> list[Any]:
+    """Return a message's blocks, the last of which has the message's `cache_control`, if it has one."""
+    kind = blocks[-1].get("type") if blocks and isinstance(blocks[-1], dict) else None
+    if not message.get("cache_control") or kind in _UNCACHED:
+        return list(blocks)
+    return [*blocks[:-1], {**blocks[-1], "cache_control": message["cache_control"]}]
 
 
 def _block(part: Mapping[str, Any], here: str, result: Conversation) -> dict[str, Any]:

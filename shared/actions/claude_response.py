@@ -22,7 +22,8 @@ _FINISH_REASONS = {
 }
 """By `stop_reason`. Others stay as they are: after `pause_turn`, the conversation is sent again to go on."""
 _THINKING = frozenset({"thinking", "redacted_thinking"})
-_COMMON = frozenset({"text", "tool_use", *_THINKING})
+_ORDER = {**dict.fromkeys(_THINKING, 0), "text": 1, "tool_use": 2}
+"""The blocks for which a chat completion has a place, and the order in which they are sent back from there."""
 
 
 def as_completion(response: Response) -> Response:
@@ -67,6 +68,8 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
         message["reasoning_content"] = reasoning
     if thinking:
         message["thinking_blocks"] = thinking
-    if not _COMMON.issuperset(kinds) or any(block.get("citations") for block in blocks):
-        message["content_blocks"] = blocks  # of server tools, and sources: a chat completion has no place for them
+    order = [_ORDER.get(kind, -1) for kind in kinds]
+    if -1 in order or order != sorted(order) or any(block.get("citations") for block in blocks):
+        # Of server tools, sources, and thinking between other blocks: a chat completion has no place for them.
+        message["content_blocks"] = blocks
     return message

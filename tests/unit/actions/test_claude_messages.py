@@ -28,6 +28,31 @@ def call(identifier: str, arguments: Any = '{"city":"Rome"}') -> dict[str, Any]:
     return {"id": identifier, "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
 
 
+@pytest.mark.parametrize(
+    ("message", "last"),
+    [
+        ({"content": "Well.", "tool_calls": [call("1")]}, "tool_use"),
+        ({"content": None, "tool_calls": [call("1")]}, "tool_use"),
+        ({"content": "Well.", "refusal": "No."}, "text"),
+        ({"content": "Well.", "content_blocks": [text("Well."), {"type": "server_tool_use"}]}, "server_tool_use"),
+    ],
+)
+def test_what_is_cached_goes_to_the_end_of_its_message(message: dict[str, Any], last: str):
+    """Not only to the end of its content: what follows that would be written anew."""
+    (answer,) = read_conversation([{"role": "assistant", "cache_control": CACHE, **message}]).messages
+
+    assert (last, CACHE) == (answer["content"][-1]["type"], answer["content"][-1]["cache_control"])
+    assert not any("cache_control" in block for block in answer["content"][:-1])
+
+
+def test_thinking_is_not_what_is_cached():
+    """Claude refuses that."""
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    message = {"role": "assistant", "content": None, "thinking_blocks": [thought], "cache_control": CACHE}
+
+    assert [{"role": "assistant", "content": [thought]}] == read_conversation([message]).messages
+
+
 def test_roles_take_turns_and_the_system_stands_apart():
     """Consecutive messages of a role are one, the results of tools are the user's, and none of them is lost."""
     result = read_conversation(

@@ -70,6 +70,17 @@ def test_an_answer_has_the_shape_of_openais():
     ChatCompletion.model_validate(body | {"created": 0, "usage": None})
 
 
+@pytest.mark.parametrize(
+    "blocks", [[THINKING, TEXT, THINKING, USE], [USE, TEXT], [TEXT, THINKING]], ids=["between", "after", "last"]
+)
+def test_what_stands_between_other_blocks_stays_there(blocks: list[dict[str, Any]]):
+    """Claude takes thinking back only where it was. So the message has its blocks as they came, too."""
+    answer = completed(*blocks)["choices"][0]["message"]
+
+    assert blocks == answer["content_blocks"]
+    assert [{"role": "assistant", "content": blocks}] == read_conversation([answer]).messages
+
+
 def test_an_answer_has_nothing_that_it_does_not_need():
     """Text alone is a message as OpenAI sends it: without calls, thoughts or blocks, and without an error."""
     body = completed(TEXT)
