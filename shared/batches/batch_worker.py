@@ -102,7 +102,10 @@ class BatchWorker:
         except JobError as exc:
             return await failures.failed(run, exc)
         else:
-            reason = f"The provider has not ended it: {run.batch.provider_status}."
+            status = run.batch.provider_status
+            reason = (
+                f"The provider has not ended it: {status}." if status else "It is not known whether it was created."
+            )
         return None if due_at is None else await failures.unfinished(run, reason, due_at)
 
     async def _go_on(self, run: BatchRun) -> datetime | None:

@@ -25,7 +25,7 @@ from shared.clock import now
 from shared.connections.account import account_of
 from shared.connections.connection import Connection
 from shared.errors import JobError, RetryLater, UpstreamError
-from shared.event_names import BATCH_CREATED_AGAIN, BATCH_SENT, NAMESPACE
+from shared.event_names import BATCH_CREATED_AGAIN, BATCH_DELAYED, BATCH_SENT, NAMESPACE
 from shared.jobs.lines import NOT_SENT
 
 POLL_S = 60.0
@@ -80,10 +80,17 @@ class Sending:
     ) -> datetime | None:
         """Return when to look again for a batch that may exist; None if it is known whether it does."""
         if created is not None:
-            return None if created.is_certain else soon()
+            return None if created.is_certain else self._uncertain(batch, created)
         began_at = batch.create_began_at or batch.opened_at
         listed_by = began_at + timedelta(seconds=provider.create_s + self.parts.settings.batch_adopt_s)
         return listed_by if now() < listed_by else None
+
+    def _uncertain(self, batch: BatchRecord, created: ProviderBatch) -> datetime:
+        reason = f"{created.id} may be it, which shows once that has ended"
+        log.warning(
+            "%s customer=%s batch=%s state=%s %s", BATCH_DELAYED, batch.customer, batch.batch_id, batch.state, reason
+        )
+        return soon()
 
     async def _is_over(self, run: BatchRun) -> bool:
         """Return whether a batch has ended because it can't be sent any more."""
@@ -110,7 +117,7 @@ class Sending:
             await run.save(create_begun=False)
             return None
         if not created.is_certain:
-            return soon()
+            return self._uncertain(run.batch, created)
         await run.save(account=account_of(connection), label=label_of(connection))
         await run.save(state="waiting", provider_id=created.id, provider_status=created.status)
         return None

@@ -8,7 +8,7 @@ import re
 from itertools import pairwise
 
 from shared import event_names
-from shared.batches.sending import BATCH_ID
+from shared.batches.file_batches import BATCH_ID
 from shared.errors import BudgetExceeded, CustomerSuspended
 from tests.support import deployment_checks, doc_samples, infra_queries, kql
 

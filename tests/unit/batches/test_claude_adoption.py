@@ -60,7 +60,7 @@ def _usage(app: CrashingApp, customer: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-async def test_another_app_s_batch_is_waited_for_and_left_alone(app: CrashingApp, exists: bool) -> None:
+async def test_another_app_s_batch_is_waited_for_and_left_alone(app: CrashingApp, caplog, exists: bool) -> None:
     """It has as many lines, was created at the same time, and runs for hours; nothing is bought twice for it."""
     customer = app.customer(style="anthropic")
     account = app.accounts[customer]
@@ -72,6 +72,7 @@ async def test_another_app_s_batch_is_waited_for_and_left_alone(app: CrashingApp
     await app.pass_time(HOUR)
     assert len(_own(account, foreign)) == exists
     assert app.results == []
+    assert "may be it" in caplog.text
     await app.finish(jobs)
     await app.pass_time(HOUR)
     (own,) = _own(account, foreign)
@@ -197,18 +198,47 @@ async def test_a_batch_is_not_bought_again_where_its_customer_is_imported(
     await app.deliver()
     if 0 < exported_s < 10_000:
         await app.pass_time(exported_s)
-    services = app.worker.services
-    await CustomerData(services.table, services.blobs, services.settings, customer).export(tmp_path / "export")
+    await _export(app, customer, tmp_path / "export")
     await app.pass_time(max(exported_s, 900))
-    app.results.clear()
-    app.stored, app.messages = Memory(credentials=app.stored.credentials), []
-    app.begin(Process())
-    services = app.worker.services
-    await CustomerImport(services.table, services.blobs, services.settings, ExportReader(tmp_path / "export")).run()
+    await _import(app, tmp_path / "export")
     await app.finish(jobs)
     await app.pass_time(HOUR)
     app.check(customer, jobs)
     assert len(account.batches) == 1
+
+
+async def test_a_batch_that_was_sent_long_after_the_export_is_not_bought_again(
+    app: CrashingApp, tmp_path: Path
+) -> None:
+    """The export says that it gathers; Anthropic has refused it for an hour before it took it."""
+    customer = app.customer(style="anthropic")
+    account = app.accounts[customer]
+    account.faults.route("message_batches.create", error(429, retry_after_s=600), times=6)
+    account.durations.in_progress_s = 2 * HOUR
+    jobs = [await app.send(customer) for _ in range(2)]
+    await app.deliver()
+    await _export(app, customer, tmp_path / "export")
+    while not account.batches:
+        await app.pass_time(60)
+    await _import(app, tmp_path / "export")
+    await app.finish(jobs)
+    await app.pass_time(HOUR)
+    app.check(customer, jobs)
+    assert len(account.batches) == 1
+
+
+async def _export(app: CrashingApp, customer: str, directory: Path) -> None:
+    services = app.worker.services
+    await CustomerData(services.table, services.blobs, services.settings, customer).export(directory)
+
+
+async def _import(app: CrashingApp, directory: Path) -> None:
+    """Go on in another deployment, into which an export is brought."""
+    app.results.clear()
+    app.stored, app.messages = Memory(credentials=app.stored.credentials), []
+    app.begin(Process())
+    services = app.worker.services
+    await CustomerImport(services.table, services.blobs, services.settings, ExportReader(directory)).run()
 
 
 async def test_a_customer_that_is_erased_leaves_no_answers(app: CrashingApp) -> None:
