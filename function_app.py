@@ -65,7 +65,7 @@ async def dead_letter_callback(message: func.QueueMessage) -> None:
 
 @app.queue_trigger(arg_name="message", queue_name=BATCHES, connection="JobStorage", data_type=BINARY)
 async def run_batch(message: func.QueueMessage) -> None:
-    """Take a turn at a batch of jobs' calls at its provider (docs/patient.md)."""
+    """Take a turn at what is at a provider: a batch of jobs' calls, or the responses of jobs (docs/architecture.md)."""
     await services().batch_worker.process(decode_text(message.get_body()))
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from aijobs.finding import Finding, run_check
 from aijobs.job_view import duration
 from shared.clock import now
-from shared.jobs.schedule import oldest_entry
+from shared.jobs.schedule_entries import oldest_entry
 from shared.services import Services
 
 MAX_DELAY = timedelta(minutes=15)

@@ -2,14 +2,14 @@
 Measures what this app costs, beside a named peer if there is one (docs/benchmarks.md).
 
     python -m benchmarks [cold_start] [warm_job] [density] [pickup] [statements] [budgets] [backlog] [batches]
-        [gateways]
+        [responses] [gateways]
         [--rounds N] [--minutes N] [--json FILE]
 
 Runs the named benchmarks, or the first two, each for about a minute, and prints their figures. `cold_start` and
 `warm_job` control the runs. What they measure runs in processes of its own (`first_job`, `app_side`, `peer_side`), on
 the local stack's parts (`environment`). `density` needs eight minutes, `pickup` three, `statements` three and 2 GB,
-`budgets` a few seconds, `backlog` a minute, `batches` three, `gateways` ten minutes; it installs its peers into a
-folder of their own.
+`budgets` a few seconds, `backlog` a minute, `batches` three, `responses` two, `gateways` ten minutes; it installs its
+peers into a folder of their own.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import backlog, batches, budgets, cold_start, density, pickup, statements, warm_job
+from benchmarks import backlog, batches, budgets, cold_start, density, pickup, responses, statements, warm_job
 from benchmarks.environment import RunFailed
 from benchmarks.gateways import comparison as gateways
 from local.stack.node import NotInstalled
@@ -36,6 +36,7 @@ _BENCHMARKS = {
     "budgets": budgets,
     "backlog": backlog,
     "batches": batches,
+    "responses": responses,
     "gateways": gateways,
 }
 _DEFAULT = ("cold_start", "warm_job")

@@ -27,13 +27,15 @@ from local.paths import PROJECT
 _IN_FLIGHT = 256
 
 
-class _Run:
+class Run:
+    """What a worker runs, and the results."""
+
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.results: Counter[str] = Counter()
         self.processing: Counter[str] = Counter()
 
-    async def invoke(self, function: str, bodies: Sequence[bytes]) -> float:
+    async def invoke(self, function: str, bodies: Sequence[bytes], in_flight: int = _IN_FLIGHT) -> float:
         """Run the function with each of these messages; return the CPU seconds."""
         waiting = iter(bodies)
 
@@ -47,7 +49,7 @@ class _Run:
                     self._count(result_of(published))
 
         before = time.process_time()
-        await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
+        await asyncio.gather(*(work() for _ in range(in_flight)))
         return time.process_time() - before
 
     def _count(self, result: dict[str, Any]) -> None:
@@ -61,10 +63,10 @@ async def run() -> None:
     worker = await Worker.load(PROJECT)
     print("{}", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        print(json.dumps(await _measure(_Run(worker), **json.loads(line))), flush=True)
+        print(json.dumps(await _measure(Run(worker), **json.loads(line))), flush=True)
 
 
-async def _measure(run: _Run, jobs: int, customers: int, processing: str) -> dict[str, Any]:
+async def _measure(run: Run, jobs: int, customers: int, processing: str) -> dict[str, Any]:
     from shared.jobs.batch_message import LAST, PREFIX  # noqa: PLC0415
     from shared.services import services  # noqa: PLC0415  # the app has imported it already
 
@@ -80,7 +82,7 @@ async def _measure(run: _Run, jobs: int, customers: int, processing: str) -> dic
             _batch(row) for number in range(customers) async for row in app.table.scan(customer(number), PREFIX, LAST)
         ]
         phases["batches"] = phases.get("batches", 0) + await run.invoke("run_batch", batches)
-        woken = await _take("jobs")
+        woken = await take("jobs")
         phases["woken"] = phases.get("woken", 0) + await run.invoke("run_job", woken)
     return {
         "cpu_ms": {name: seconds * 1000 / jobs for name, seconds in phases.items()},
@@ -100,7 +102,7 @@ def _batch(row: Any) -> bytes:
     return json.dumps({"customer": row.partition, "batch": row.key.partition("_")[2]}).encode()
 
 
-async def _take(name: str) -> list[bytes]:
+async def take(name: str) -> list[bytes]:
     """Take all messages out of a queue, as the host does."""
     bodies = []
     async with QueueClient.from_connection_string(os.environ["JobStorage"], name) as queue:  # noqa: SIM112

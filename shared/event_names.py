@@ -20,7 +20,8 @@ JOB_FINISHED: Final = "job_finished"
 JOB_REQUEUED: Final = "job_requeued"
 """A job goes back into the queue for `delay_s` seconds, with the reason; a throttled job is not among these."""
 JOBS_WOKEN: Final = "jobs_woken"
-"""Messages were sent of what waited in the schedule: jobs that are `due`, or `overdue` for the sweep, or `batches`."""
+"""Messages were sent of what waited in the schedule: jobs that are `due`, or `overdue` for the sweep, or `batches` or
+`polls`."""
 JOB_REJECTED: Final = "job_rejected"
 """A message got a failed result and no attempt: it can't be read, or its job was given up."""
 JOB_ERROR: Final = "job_error"
@@ -68,6 +69,8 @@ BATCH_UNATTENDED: Final = "batch_unattended"
 BATCH_GIVEN_UP: Final = "batch_given_up"
 """A batch that was sent could not be read in time: its jobs go on without what it has not answered, which is recorded
 as `unanswered`."""
+RESPONSES_DELAYED: Final = "responses_delayed"
+"""Looks at the responses that a connection's jobs wait for were refused, with the reason; the rest follows later."""
 BATCH_UNREADABLE: Final = "batch_unreadable"
 """A message of the queue of batches is not one."""
 

@@ -26,6 +26,7 @@ from shared.batches.parts import BatchParts
 from shared.batches.provider_batch import ENDED, ProviderBatch
 from shared.batches.records import MAX_ERROR_LENGTH, State
 from shared.batches.reports import report_end, report_lateness
+from shared.batches.response_poll import ResponsePoll
 from shared.batches.sending import POLL_S, Sending, soon
 from shared.clock import now
 from shared.errors import JobError, RetryLater
@@ -50,8 +51,9 @@ class BatchWorker:
 
     async def process(self, body: bytes) -> None:
         """
-        Take a turn at the batch in a message. Raises StorageUnavailable if nothing could be done; the host then
-        delivers the message again.
+        Take a turn at the batch in a message, or at a poll of responses.
+
+        Raises StorageUnavailable if nothing could be done; the host then delivers the message again.
         """
         try:
             message = decode_batch_message(body)
@@ -59,6 +61,9 @@ class BatchWorker:
                 log.warning("%s bytes=%d", BATCH_UNREADABLE, len(body))
                 return
             self.parts.settings.check()
+            if message.connection:
+                await ResponsePoll(self.parts).run(message)
+                return
             run = await begin(self.parts.table, self.parts.schedule, message)
         except RetryLater as exc:  # a setting is wrong, a later version has to read it, or Storage does not answer
             await self.parts.queues.send(self.parts.settings.batches_queue, body, delay_s=exc.delay_s)
@@ -80,7 +85,7 @@ class BatchWorker:
         except NewerVersion as exc:
             await self.parts.queues.send(self.parts.settings.batches_poison_queue, body, delay_s=exc.delay_s)
             return
-        if message is not None:
+        if message is not None and message.batch:  # the schedule sends a poll's again
             await self.parts.schedule.add_batch(message.customer, message.batch, soon(POLL_S))
 
     async def _take_turn(self, run: BatchRun) -> datetime | None:

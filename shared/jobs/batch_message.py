@@ -1,4 +1,4 @@
-"""The message that has a batch of jobs looked at. Pure."""
+"""The messages of the queue of batches: a batch of jobs is looked at, or the responses that jobs wait for. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ PREFIX, LAST = "p_", "p`"
 
 
 class BatchMessage(msgspec.Struct, frozen=True):
-    """A message of the queue of batches: look at this one."""
+    """A message of the queue of batches: look at this batch, or at this connection's responses (see `jobs.polls`)."""
 
     customer: str
     batch: str
     version: Version = VERSION
+    connection: str = ""
+    """Empty: look at a batch."""
+    generation: int = 0
+    """Of the connection's poll."""
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    version: Version = 0
 
 
 def batch_key(batch_id: str) -> str:
@@ -29,11 +37,15 @@ def encode_batch_message(customer: str, batch_id: str) -> bytes:
     return msgspec.json.encode(BatchMessage(customer, batch_id))
 
 
+def encode_poll_message(customer: str, connection: str, generation: int) -> bytes:
+    """Return the message that has the responses of a connection looked at."""
+    return msgspec.json.encode(BatchMessage(customer, "", connection=connection, generation=generation))
+
+
 def decode_batch_message(body: bytes) -> BatchMessage | None:
-    """Return the message, or None for what is none. Raises NewerVersion."""
+    """Return the message, or None for what is none. Raises NewerVersion, whatever a later version's has in it."""
     try:
-        message = msgspec.json.decode(body, type=BatchMessage)
+        check_version(msgspec.json.decode(body, type=_Versioned).version, "message")
+        return msgspec.json.decode(body, type=BatchMessage)
     except UNREADABLE:
         return None
-    check_version(message.version, "message")
-    return message

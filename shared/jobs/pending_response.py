@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from urllib.parse import quote
 
 from shared.actions.base import Completed, Outcome, failed
-from shared.actions.respond import ENDED, OPERATION, read_response
+from shared.actions.respond import ENDED, read_response
 from shared.billing.usage import as_lost
 from shared.clock import now
 from shared.connections.account import account_of
@@ -33,20 +32,15 @@ from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.outcomes import deferred
 from shared.jobs.response_context import is_response_id, read_head
+from shared.jobs.response_requests import FAULT_WAIT_S, NOT_FOUND, NOT_FOUND_FOR_S, send_request
 from shared.jobs.response_rows import ResponseRows
 from shared.jobs.response_steps import Creation, Creations, ResponseSteps
 from shared.jobs.response_wait import CANCEL_BEFORE_S, adopted_by, is_replaceable, margin_s, wait_for
 from shared.jobs.windows import BUY_MARKS_S
-from shared.upstream.messages import Response, UpstreamRequest
+from shared.upstream.messages import Response
 
-REQUEST_S = 30.0
-NOT_FOUND_FOR_S = 300.0
-"""As long may a provider not find what it has just created."""
-_NOT_FOUND = frozenset({404, 410})
 _LAST_TRIES, _LAST_WAIT_S = 3, 1.0
 """Of the last look, or of a cancellation."""
-_FAULT_WAIT_S = 60.0
-"""Between two looks through a connection that can't be used."""
 
 
 def lost_too_often(attempt: Attempt, lost: int) -> Completed | None:
@@ -93,7 +87,7 @@ class PendingResponse:
         names = await rows.candidates(*own)
         for name in names:
             try:
-                response = await self._last_request(await self._connection(), "GET", name)
+                response = await self._last_request(await self._connection(), name)
             except (UpstreamError, ConnectionFault):
                 continue  # another account's, or gone
             head = read_head(response)
@@ -112,7 +106,7 @@ class PendingResponse:
         try:
             connection = await self._connection()
             request = self._last_request if is_last else self._request
-            response = await request(connection, "GET", self.creation.response_id)
+            response = await request(connection, self.creation.response_id)
             if read_head(response).status not in ENDED:
                 if not is_last:
                     return self._later()
@@ -127,14 +121,14 @@ class PendingResponse:
         """Cancel the response, and return it as it is then: it may have ended before."""
         name = self.creation.response_id
         try:
-            response = await self._last_request(connection, "POST", name, "/cancel")
+            response = await self._last_request(connection, name, "/cancel")
         except UpstreamError as error:
             if error.facts.transient or error.facts.status is None:
                 raise
         else:
             if read_head(response).status in ENDED:
                 return response
-        return await self._last_request(connection, "GET", name)
+        return await self._last_request(connection, name)
 
     async def _answered(self, response: Response) -> Outcome | None:
         read, arguments = self._reader(), (response, self.creation.adapted)
@@ -185,7 +179,7 @@ class PendingResponse:
         """Return what follows from a look that failed."""
         facts = error.facts if isinstance(error, UpstreamError) else None
         is_old = (now() - self.creation.at).total_seconds() > NOT_FOUND_FOR_S
-        if facts is not None and facts.status in _NOT_FOUND and is_old:
+        if facts is not None and facts.status in NOT_FOUND and is_old:
             gone = failed(ProviderUnavailable("The provider does not have the response any more.", facts))
             return await self._without(self.ends or gone, is_over=True)
         if self._is_late:
@@ -195,7 +189,7 @@ class PendingResponse:
             rotated = await self.services.connections.find_rotated(self.attempt.connection)
         if rotated is not None:
             return self._later()
-        return self._later(max(facts.retry_after_s or 0, 0) if facts is not None else _FAULT_WAIT_S)
+        return self._later(max(facts.retry_after_s or 0, 0) if facts is not None else FAULT_WAIT_S)
 
     def _later(self, at_least_s: float = 0) -> Outcome:
         return deferred(wait_for(self.services, self.attempt, self.creation, at_least_s=at_least_s))
@@ -223,25 +217,19 @@ class PendingResponse:
         attempt.connection, attempt.usage.label = connection, connection.label()
         return connection
 
-    async def _last_request(self, connection: Connection, method: str, name: str, path: str = "") -> Response:
+    async def _last_request(self, connection: Connection, name: str, path: str = "") -> Response:
         """As `_request`, tried again at once."""
         for number in range(1, _LAST_TRIES + 1):
             try:
-                return await self._request(connection, method, name, path)
+                return await self._request(connection, name, path)
             except UpstreamError as error:
                 if number == _LAST_TRIES or not (error.facts.transient or error.facts.status is None):
                     raise
             await asyncio.sleep(_LAST_WAIT_S)
         raise AssertionError
 
-    async def _request(self, connection: Connection, method: str, name: str, path: str = "") -> Response:
+    async def _request(self, connection: Connection, name: str, path: str = "") -> Response:
         """Return the provider's answer to a request that costs nothing. Raises UpstreamError, WorkerStopping."""
-        url = connection.endpoint.url(f"{OPERATION}/{quote(name, safe='')}{path}", self.creation.model)
-        headers = {"content-type": "application/json", **connection.headers()}
-        request = UpstreamRequest(method, url, b"{}" if method == "POST" else b"", headers)
-        services, customer = self.services, self.attempt.job.customer
-        async with services.drain.call() as call:
-            with self.attempt.time.calling(), call.one_try():
-                return await services.client.send(
-                    request, connection.access, customer=customer, timeout_s=REQUEST_S, begin=call.begin
-                )
+        services = self.services
+        with self.attempt.time.calling():
+            return await send_request(services.client, services.drain, connection, self.creation.model, name, path=path)

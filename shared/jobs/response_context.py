@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from shared.actions.operation import JsonOperation
 from shared.contract.decoding import UNREADABLE
 from shared.contract.respond import JOB_METADATA
 from shared.contract.usage import Processing
-from shared.errors import JobError, ProviderUnavailable, RequestRejected, RetryLater, StorageUnavailable, UpstreamError
+from shared.errors import JobError, ProviderUnavailable, RequestRejected, RetryLater, UpstreamError
 from shared.jobs.context import ActionContext
 from shared.jobs.drain import CallCutOff
 from shared.jobs.response_rows import ResponseRows
@@ -184,8 +183,6 @@ class ResponseContext(ActionContext):
                 return response
             raise wait_for(self.services, self.attempt, creation) from ProviderUnavailable("The response has no id.")
         creation = await own.created(creation, head.id, adapted)
-        with suppress(StorageUnavailable):  # then no event wakes the job
-            await self._rows.created(self.connection.customer, self.connection.name, creation.name, head.id)
         if head.status not in _ANSWERS:
             raise wait_for(self.services, self.attempt, creation)
         return response

@@ -1,9 +1,9 @@
 """
-The responses that jobs wait for, or are about to create: `w_{connection}~{creation}`, in the customer's partition. Only
-providers' events need these rows: they name a response, and nothing else.
+The responses that jobs wait for, or are about to create: `w_{connection}~{creation}`, in the customer's partition. The
+poll of the connection looks at them (see `jobs.polls`), and providers' events, which name nothing else, find the job.
 
-A row is inserted before its response is created, says which one that is once the job's step does, and is deleted with
-the end of its job; the sweep deletes what is left.
+A row is inserted before its response is created, says what the job waits for while it does, and is deleted with the end
+of its job; the sweep deletes what is left.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from shared.clock import now
+from shared.jobs.records import job_key
 from shared.jobs.schedule import Schedule
 from shared.storage.base import Row, RowChanged, RowExists, Table
 from shared.storage.bulk import delete_rows, read_pages
@@ -24,6 +26,8 @@ MAX_CANDIDATES = 10
 MAX_AGE = timedelta(days=31)
 """Providers keep responses for 30 days."""
 PREFIX, LAST = "w_", "w`"
+State = Literal["creating", "waiting", "woken"]
+"""What its job does: it creates the response, waits for it, or goes on."""
 
 
 def name_creation(customer: str, job_id: str, incarnation: str, number: int) -> str:
@@ -40,25 +44,40 @@ class ResponseRows:
 
     async def begin(self, customer: str, connection: str, creation: str, job_id: str) -> None:
         """Say that a response is about to be created."""
-        values = {"job_id": job_id, "at": now(), "response": "", "candidates": "", "looked_at": 0}
+        state: State = "creating"
+        values = {"job_id": job_id, "at": now(), "state": state, "response": "", "candidates": "", "looked_at": 0}
         with suppress(RowExists):
-            await self.table.insert(Row(customer, _key(connection, creation), values))
+            await self.table.insert(Row(customer, row_key(connection, creation), values))
 
-    async def created(self, customer: str, connection: str, creation: str, response_id: str) -> None:
-        """Say which response a creation has come to."""
-        row = await self.table.read(customer, _key(connection, creation))
-        if row is not None:
-            with suppress(RowChanged):  # by an event: the job looks at the response soon enough without its next one
-                await self.table.merge(Row(customer, row.key, {"response": response_id}, row.etag))
+    async def wait(
+        self, customer: str, connection: str, creation: str, *, job_id: str, at: datetime, **values: Any
+    ) -> None:
+        """
+        Say that the job waits: for which response (`response`, empty if that is not known), of which `account` and
+        `model`, and when it is woken at the latest (`wake_at`).
+        """
+        state: State = "waiting"
+        values, key = {**values, "state": state}, row_key(connection, creation)
+        while True:
+            row = await self.table.read(customer, key)
+            try:
+                if row is not None:
+                    await self.table.merge(Row(customer, key, values, row.etag))
+                else:
+                    begun = {"job_id": job_id, "at": at, "candidates": "", "looked_at": 0}
+                    await self.table.insert(Row(customer, key, {**begun, **values}))
+            except (RowChanged, RowExists):  # by an event, or a look
+                continue
+            return
 
     async def candidates(self, customer: str, connection: str, creation: str) -> Sequence[str]:
         """Return the responses that events have named, that may be the creation's, and that were not looked at."""
-        row = await self.table.read(customer, _key(connection, creation))
+        row = await self.table.read(customer, row_key(connection, creation))
         return [] if row is None else row.values["candidates"].split()[row.values["looked_at"] :]
 
     async def looked_at(self, customer: str, connection: str, creation: str, number: int) -> None:
         """Say that so many more of them were looked at, and are others."""
-        while (row := await self.table.read(customer, _key(connection, creation))) is not None:
+        while (row := await self.table.read(customer, row_key(connection, creation))) is not None:
             values = {"looked_at": row.values["looked_at"] + number}
             try:
                 await self.table.merge(Row(customer, row.key, values, row.etag))
@@ -68,7 +87,7 @@ class ResponseRows:
 
     async def forget(self, customer: str, connection: str, creations: Sequence[str]) -> None:
         """Delete the rows of a job that has ended."""
-        await delete_rows(self.table, [Row(customer, _key(connection, each), {}) for each in creations])
+        await delete_rows(self.table, [Row(customer, row_key(connection, each), {}) for each in creations])
 
     async def remove(self, customer: str, after: str, *, keeps_all: bool = False) -> str:
         """Delete a page of rows whose responses are not kept any more, as the sweep does (see `retention.expiry`)."""
@@ -88,14 +107,12 @@ class ResponseEvents:
 
     async def ended(self, customer: str, connection: str, response_id: str) -> None:
         """
-        Have the job looked at that waits for a response; one that nobody knows is noted for each creation of the
-        connection that has no answer.
-
-        A job that waits by a hidden message is not woken: that comes soon. Raises StorageUnavailable.
+        Wake the job that waits for a response; one that nobody knows is noted for each creation of the connection that
+        has no answer. Raises StorageUnavailable.
         """
         rows = await self._rows(customer, connection, response_id)
         for row in rows:
-            await self.schedule.wake(customer, row.values["job_id"])
+            await wake(self.schedule, row)
         if not rows:
             for row in await self._rows(customer, connection, ""):
                 await self._add_candidate(row, response_id)
@@ -118,5 +135,28 @@ class ResponseEvents:
             return
 
 
-def _key(connection: str, creation: str) -> str:
+def has_candidate(row: Row) -> bool:
+    """Return whether an event has named what may be the creation's, and was not looked at."""
+    return not row.values["response"] and len(row.values["candidates"].split()) > row.values["looked_at"]
+
+
+async def wake(schedule: Schedule, row: Row) -> None:
+    """
+    Have the job in a row go on, which says so itself if it waits again. A job that has ended has left the row.
+
+    A job without a message for that is under way. Raises StorageUnavailable.
+    """
+    job = await schedule.table.read(row.partition, job_key(row.values["job_id"]))
+    if job is None or job.values["state"] == "done":
+        await schedule.table.delete([Row(row.partition, row.key, {})])
+        return
+    if job.values.get("wakeup"):
+        await schedule.queues.send(schedule.jobs_queue, job.values["wakeup"])
+    state: State = "woken"
+    with suppress(RowChanged):  # it has gone on, or an event was here
+        await schedule.table.merge(Row(row.partition, row.key, {"state": state}, row.etag))
+
+
+def row_key(connection: str, creation: str) -> str:
+    """Return the key of a row."""
     return f"{PREFIX}{connection}~{creation}"

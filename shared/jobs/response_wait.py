@@ -1,8 +1,10 @@
-"""How a job waits for a response that its provider makes in the background."""
+"""
+How a job waits for a response that its provider makes in the background: without a message, which would be one too many
+for the host (docs/scale.md). The poll of its connection looks at the response, and wakes the job.
+"""
 
 from __future__ import annotations
 
-import random
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -10,19 +12,16 @@ from shared.clock import now
 from shared.errors import RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import BatchWait, JobServices
+from shared.jobs.polls import Polls
+from shared.jobs.response_looks import next_look
+from shared.jobs.response_rows import ResponseRows
 from shared.jobs.response_steps import Creation
 from shared.jobs.windows import BUY_MARKS_S
-from shared.storage.base import MAX_HIDDEN_S
 
-MIN_WAIT_S, MAX_SHORT_WAIT_S = 2.0, 30.0
-"""Between two looks in the first two minutes, for which the job's message is hidden in the queue."""
-MAX_WAIT_S = 600.0
-"""Afterwards, when the job waits in the schedule."""
 CANCEL_BEFORE_S = 20.0
 """Before the job's deadline: then the response is looked at for the last time, and cancelled if it has not ended."""
-ADOPT_POLL_S = 15.0
-"""Between two looks at what events have named, for a creation without an answer."""
-_JITTER = 0.05
+MIN_BACKUP_S, MAX_BACKUP_S = 600.0, 1800.0
+"""After which the job looks itself, should the poll not have woken it: when it has waited for half as long again."""
 _WAITS = "The response is being made at its provider."
 
 
@@ -31,10 +30,8 @@ class ResponseWait(BatchWait):
 
 
 def wait_for(services: JobServices, attempt: Attempt, creation: Creation, *, at_least_s: float = 0) -> ResponseWait:
-    """Return the wait until the next look at a response."""
-    delay_s = max(_delay_s(attempt, creation, services.settings.adopt_window_s), at_least_s)
-    delay_s = min(delay_s, max(attempt.time.seconds_left() - margin_s(attempt, creation), 1.0))
-    return ResponseWait(_WAITS, partial(_wait, services, attempt, RetryLater(_WAITS, delay_s)))
+    """Return the wait for a response. It is looked at in `at_least_s`, or later."""
+    return ResponseWait(_WAITS, partial(_wait, services, attempt, creation, at_least_s))
 
 
 def margin_s(attempt: Attempt, creation: Creation) -> float:
@@ -55,22 +52,28 @@ def adopted_by(attempt: Attempt, creation: Creation, window_s: float) -> datetim
     return creation.at + timedelta(seconds=max(min(window_s, left_s / 2), 0))
 
 
-def _delay_s(attempt: Attempt, creation: Creation, window_s: float) -> float:
-    waited_s = (now() - creation.at).total_seconds()
-    if not creation.response_id:
-        left_s = (adopted_by(attempt, creation, window_s) - now()).total_seconds()
-        return max(min(ADOPT_POLL_S, left_s), 1.0)
-    if waited_s < MAX_HIDDEN_S:
-        delay_s = min(max(waited_s, MIN_WAIT_S), MAX_SHORT_WAIT_S)
-    else:
-        delay_s = min(max(waited_s / 4, MAX_HIDDEN_S + MIN_WAIT_S), MAX_WAIT_S)
-    return delay_s * random.uniform(1, 1 + _JITTER)  # noqa: S311  # not a secret
-
-
-async def _wait(services: JobServices, attempt: Attempt, reason: RetryLater) -> None:
-    """End the attempt, and send the message that continues its job. Raises LeaseLost, StorageUnavailable."""
+async def _wait(services: JobServices, attempt: Attempt, creation: Creation, at_least_s: float) -> None:
+    """End the attempt; the job's row keeps the message that continues it. Raises LeaseLost, StorageUnavailable."""
     message = await services.outputs.next_message(attempt)
     if attempt.budgets is not None:
         attempt.budgets.keeps = True
-    await attempt.release(reason)
-    await services.schedule.send(attempt.job.customer, attempt.job.id, message, delay_s=reason.delay_s)
+    await attempt.release(RetryLater(_WAITS, 0))
+    job, schedule, at = attempt.job, services.schedule, now()
+    wake_at = at + timedelta(seconds=max(attempt.time.seconds_left() - margin_s(attempt, creation), 1))
+    if not creation.response_id:
+        wake_at = min(max(adopted_by(attempt, creation, services.settings.adopt_window_s), at), wake_at)
+    waited_s = (at - creation.at).total_seconds()
+    backup_at = at + timedelta(seconds=min(max(waited_s / 2, MIN_BACKUP_S), MAX_BACKUP_S))
+    await schedule.add(job.customer, job.id, min(backup_at, wake_at), message)
+    own = job.customer, creation.label.name
+    await ResponseRows(schedule.table).wait(
+        *(*own, creation.name),
+        job_id=job.id,
+        at=creation.at,
+        response=creation.response_id,
+        account=creation.account,
+        model=creation.model,
+        wake_at=wake_at,
+    )
+    look_at = max(next_look(creation.at, at), at + timedelta(seconds=at_least_s))
+    await Polls(schedule).join(*own, min(look_at, wake_at))

@@ -12,32 +12,34 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
-from zlib import crc32
 
 from shared.clock import now
 from shared.errors import StorageUnavailable
 from shared.event_names import BATCH_UNATTENDED, JOBS_WOKEN, NAMESPACE
 from shared.jobs.batch_message import batch_key, encode_batch_message
 from shared.jobs.records import State, job_id_of, job_key
-from shared.storage.base import MAX_HIDDEN_S, Queues, Row, RowChanged, RowExists, Table
+from shared.jobs.schedule_entries import (
+    ALL,
+    BATCHES,
+    PARTITIONS,
+    POLLS,
+    add_batch_entry,
+    add_entry,
+    entry_time,
+    key_at,
+)
+from shared.storage.base import MAX_HIDDEN_S, Queues, Row, RowChanged, Table
 from shared.storage.bulk import delete_rows, gather_limited
 
-PARTITIONS = tuple(f"~schedule-{number}" for number in range(4))
-"""No customer's id begins so. All entries of a customer are in one partition."""
-BATCHES = "~batches"
-"""The partition of the entries of batches: a worker of a version without batches leaves it alone."""
 BATCH_AGAIN = timedelta(minutes=5)
 """After a message that has a batch looked at, another one is sent unless that has happened."""
 BATCH_UNATTENDED_AFTER = timedelta(minutes=30)
 """A turn takes at most a quarter of an hour, and the messages for the next one come every five minutes."""
 SEND_S = 45.0
 """Seconds for which one run sends what is due; the next run, a minute later, continues."""
-_KEY_DIGITS = 14
-_MILLISECOND = timedelta(milliseconds=1)
 Waiting = Literal["job", "callback"]
 """What waits: a job, or the callback of one that is done."""
 _STATES: dict[Waiting, frozenset[State]] = {
@@ -123,8 +125,7 @@ class Schedule:
     async def send_due(self, at: datetime | None = None, *, seconds: float = SEND_S) -> None:
         """Send the messages of the jobs that are due, the earliest of each partition first."""
         at, deadline = at or now(), time.monotonic() + seconds
-        partitions = (*PARTITIONS, BATCHES)
-        await gather_limited(self._send_due(partition, at, deadline) for partition in partitions)
+        await gather_limited(self._send_due(partition, at, deadline) for partition in ALL)
 
     async def wake_overdue(self, customer: str, before: datetime, after: str = "") -> str:
         """
@@ -141,9 +142,9 @@ class Schedule:
     async def _send_due(self, partition: str, at: datetime, deadline: float) -> None:
         after = ""
         while time.monotonic() < deadline:
-            page = await self.table.page(partition, "", _key(at + _MILLISECOND), after=after)
+            page = await self.table.page(partition, "", key_at(at + timedelta(milliseconds=1)), after=after)
             woken = await gather_limited(self._try_to_wake_entry(row, at) for row in page.rows)
-            _log_woken(woken, "batches" if partition == BATCHES else "due")
+            _log_woken(woken, {BATCHES: "batches", POLLS: "polls"}.get(partition, "due"))
             done = [row for row, sent in zip(page.rows, woken, strict=True) if sent is not None]
             await delete_rows(self.table, [Row(row.partition, row.key, {}) for row in done])
             after = page.after
@@ -153,10 +154,14 @@ class Schedule:
     async def _try_to_wake_entry(self, row: Row, due_by: datetime) -> bool | None:
         """Wake what an entry names. None if Storage failed, so that one does not hold up the others."""
         customer, name = row.values["customer"], row.values["job_id"]
-        if row.partition != BATCHES:
+        if row.partition in PARTITIONS:
             return await self._try_to_wake(customer, name, due_by)
         try:
-            return await self._wake_batch(customer, name, due_by)
+            if row.partition == BATCHES:
+                return await self._wake_batch(customer, name, due_by)
+            from shared.jobs.polls import Polls  # noqa: PLC0415  # few customers have any
+
+            return await Polls(self).send_again(customer, name, entry_time(row.key))
         except StorageUnavailable:
             return None
 
@@ -182,54 +187,6 @@ class Schedule:
             return await self.wake(customer, job_id, due_by=due_by)
         except StorageUnavailable:
             return None
-
-
-async def add_entry(table: Table, customer: str, job_id: str, due_at: datetime) -> None:
-    """Have what waits in the job's row be sent when it is due. Raises StorageUnavailable."""
-    await _add_entry(table, _partition(customer), customer, job_id, due_at)
-
-
-async def oldest_entry(table: Table) -> datetime | None:
-    """Return when the first entry of the schedule is due, None if there is none. Raises StorageUnavailable."""
-    pages = [await table.page(partition, "", "~", columns=()) for partition in (*PARTITIONS, BATCHES)]
-    keys = [page.rows[0].key for page in pages if page.rows]
-    return datetime(1970, 1, 1, tzinfo=UTC) + int(min(keys)[:_KEY_DIGITS]) * _MILLISECOND if keys else None
-
-
-async def add_batch_entry(table: Table, customer: str, batch_id: str, due_at: datetime) -> None:
-    """Have a batch of jobs be looked at when it is due. Raises StorageUnavailable."""
-    await _add_entry(table, BATCHES, customer, batch_id, due_at)
-
-
-async def erase_entries(table: Table, customer: str) -> int:
-    """Delete the customer's entries; return how many there were. Raises StorageUnavailable."""
-    partitions = _partition(customer), BATCHES
-    return sum([await _erase_entries(table, partition, customer) for partition in partitions])
-
-
-async def _erase_entries(table: Table, partition: str, customer: str) -> int:
-    deleted, after = 0, ""
-    while True:
-        page = await table.page(partition, "", "~", where={"customer eq": customer}, columns=(), after=after)
-        deleted += await delete_rows(table, [Row(row.partition, row.key, {}) for row in page.rows])
-        after = page.after
-        if not after:
-            return deleted
-
-
-async def _add_entry(table: Table, partition: str, customer: str, name: str, due_at: datetime) -> None:
-    values = {"customer": customer, "job_id": name}
-    with suppress(RowExists):
-        await table.insert(Row(partition, f"{_key(due_at)}_{customer}_{name}", values))
-
-
-def _partition(customer: str) -> str:
-    return PARTITIONS[crc32(customer.encode()) % len(PARTITIONS)]
-
-
-def _key(at: datetime) -> str:
-    """Return the beginning of the keys of entries that are due then: milliseconds since 1970."""
-    return f"{(at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND:0{_KEY_DIGITS}}"
 
 
 def _log_woken(woken: list[bool | None], reason: str) -> None:

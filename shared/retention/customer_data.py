@@ -17,7 +17,7 @@ from shared.billing.customer_records import RECORD_KEY
 from shared.clock import now, rfc3339
 from shared.contract.names import NAME_RULE, is_name
 from shared.errors import InvalidJob, StorageUnavailable
-from shared.jobs.schedule import erase_entries
+from shared.jobs.schedule_entries import erase_entries
 from shared.retention.export_directory import CUSTOMERS, OPERATORS, ExportDirectory
 from shared.retention.exported_rows import encode_row
 from shared.settings import Settings

@@ -20,7 +20,7 @@ from shared.clock import rfc3339
 from shared.errors import InvalidJob, StorageUnavailable
 from shared.jobs.batch_message import PREFIX
 from shared.jobs.records import job_id_of
-from shared.jobs.schedule import add_batch_entry, add_entry
+from shared.jobs.schedule_entries import add_batch_entry, add_entry
 from shared.retention.batch_rows import as_imported, batch_keys, is_open
 from shared.retention.export_directory import CUSTOMERS, OPERATORS
 from shared.retention.export_reader import ExportReader, StoredBlob

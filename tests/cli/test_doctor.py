@@ -14,7 +14,7 @@ from aijobs import model_retirements, storage_checks
 from local.vault.secret_store import VaultError
 from shared import clock
 from shared.clock import now
-from shared.jobs.schedule import erase_entries
+from shared.jobs.schedule_entries import erase_entries
 from tests.support.cli_runner import ROOT, CliResult, CliRunner
 from tests.support.harness import Customer, Harness
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from benchmarks import density, pickup
+from benchmarks import density, pickup, responses
 from benchmarks.endpoint import READY, call_tag
 from benchmarks.gateways import installs, postgres
 from benchmarks.gateways.accounts import Kept, account
@@ -89,6 +89,17 @@ async def test_a_benchmark_shows_memory_and_latency_by_the_jobs_in_flight():
     assert all(level["peak_mb"] >= level["memory_mb"] > 0 < level["cpu_ms"] for level in figures["levels"])
     assert 20 == figures["long"]["jobs"]
     assert 2 + 2 == sum(line.startswith("|") for line in density.report(figures).splitlines())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)  # two minutes on an idle machine
+async def test_a_thousand_responses_at_once_cost_a_worker_little_memory():
+    """Their jobs wait, are looked at, and have a message for each connection in all."""
+    figures = await responses.measure(seconds=15)
+
+    assert figures["grown_mb"] < 50, figures
+    assert figures["messages"] <= 2 * figures["customers"], figures
+    assert "1,000 jobs" in responses.report(figures)
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from shared.clock import now, rfc3339
-from shared.jobs.schedule import PARTITIONS
+from shared.jobs.schedule_entries import PARTITIONS
 from shared.retention.customer_data import CustomerData
 from shared.retention.sweep import Sweep
 from tests.support.endpoint import error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -16,6 +17,7 @@ from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.contract.budget import Budget
 from shared.contract.job import ACTIONS
+from shared.jobs.batch_message import encode_poll_message
 from tests.support.endpoint import Answer, Endpoint, after, completion, pixels, reply
 from tests.support.faults import FALLBACK, FaultyHarness, open_faulty_harness
 from tests.support.harness import Customer, decoded
@@ -37,10 +39,11 @@ time share a transaction, so 3 prompts take 1 to 3; here they end one after the 
 ROW = "table read customer"
 BUDGETED = "chat, of a customer with a budget"
 AGAIN = "a job that is done, delivered again"
-WAITING, LOOK, LAST_LOOK = "respond, until it waits", "respond, a look that is too early", "respond, the last look"
-BEFORE = {AGAIN, LOOK, LAST_LOOK}
+WAITING, POLL = "respond, until it waits", "a look at all responses of a connection"
+LOOK, LAST_LOOK = "respond, a look of its own that is too early", "respond, the last look"
+BEFORE = {AGAIN, POLL, LOOK, LAST_LOOK}
 """Of which an attempt goes before the one that is counted."""
-STATUS = {"a message that is not a valid job": "failed", WAITING: None, LOOK: None}
+STATUS = {"a message that is not a valid job": "failed", WAITING: None, POLL: None, LOOK: None}
 """What comes of the attempt, if not success."""
 JOBS: dict[str, dict[str, Any]] = {
     "chat": {},
@@ -62,6 +65,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "input": {"path": "audio/speech", "json": {"input": "Hello."}, "response_type": "binary"},
     },
     WAITING: {"action": "respond", "input": {"input": "Hello."}},
+    POLL: {"action": "respond", "input": {"input": "Hello."}},
     LOOK: {"action": "respond", "input": {"input": "Hello."}},
     LAST_LOOK: {"action": "respond", "input": {"input": "Hello."}},
     FALLBACK: {"connection": ["default", "second"]},
@@ -86,7 +90,8 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     body = customer.body(**members)
     if kind in BEFORE:
         await customer.deliver(body)
-        body = next((each.body for each in faulty.proxy.of(customer.name, "queue")), body)
+        row = await faulty.harness.services.table.read(customer.name, "j_counted")
+        body = (row and row.values.get("wakeup")) or body
     if kind == BUDGETED:  # of which the worker knows a bucket
         budget = Budget(limit=Decimal(10**9), unit="tokens", period="month")
         records = faulty.harness.services.customer_records
@@ -96,7 +101,12 @@ async def test_a_job_takes_so_many_operations(faulty: FaultyHarness, kind: str):
     await faulty.harness.services.customer_records.recent(customer.name)
     faulty.proxy.requests.clear()
 
-    published = await customer.deliver(body)
+    if kind == POLL:
+        await asyncio.sleep(2)
+        faulty.proxy.requests.clear()
+        published = await faulty.harness.services.batch_worker.process(encode_poll_message(customer.name, "default", 1))
+    else:
+        published = await customer.deliver(body)
 
     status = None if published is None else decoded(published)["status"]
     assert STATUS.get(kind, "succeeded") == status, published
@@ -137,9 +147,9 @@ def _answers(kind: str, faulty: FaultyHarness, customer: Customer) -> list[Answe
         return [completion("x" * 31_000)]
     if kind == "raw, binary":
         return [_picture]
-    if kind in {WAITING, LOOK, LAST_LOOK}:
+    if kind in {WAITING, POLL, LOOK, LAST_LOOK}:
         under_way = reply({"id": "resp_1", "status": "in_progress", "background": True, "output": []})
-        return [under_way] * (2 if kind == LOOK else 1)
+        return [under_way] * (2 if kind in {POLL, LOOK} else 1)
     return [answer_once_stored(steps) for steps in range(3)] if kind.startswith("multi_chat") else []
 
 

@@ -9,14 +9,15 @@ it is bought again unless the provider's event names it.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
 
 from local.provider.account import Account
 from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, CallFault, ResponseFault, error
-from shared.jobs import batch_context, pending_response
+from shared.jobs import batch_context, pending_response, response_requests
 from tests.support.fakes import Fault as StorageFault
 from tests.support.response_jobs import EventfulApp, eventful_app, finish, send_response
 from tests.support.worker_crashes import Process
@@ -109,20 +110,37 @@ FAULTS: Mapping[str, Fault] = {
 NO_FAULT = Fault(lambda _: None)
 
 
+COUNTS: Mapping[bool, Counter[str]] = {False: Counter(), True: Counter()}
+"""What was counted, without events and with them: docs/promises.md has it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _printed_counts() -> Iterator[None]:
+    yield
+    print(*(f"\n{'with' if hears else 'without'} events: {dict(counts)}" for hears, counts in COUNTS.items()))  # noqa: T201
+
+
+def count(app: EventfulApp, customer: str, jobs: int, *, hears: bool) -> None:
+    """Count what has happened to jobs whose books were checked."""
+    twice = app.accounts[customer].journal.bought_twice()
+    bought_twice = sum(twice.values()) - len(twice)
+    COUNTS[hears].update(jobs=jobs, killed=app.crashes, bought_twice=bought_twice, in_doubt=app.died_in_doubt)
+
+
 @pytest.fixture(autouse=True)
 def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_response, "REQUEST_S", 0.3)
+    monkeypatch.setattr(response_requests, "REQUEST_S", 0.3)
     monkeypatch.setattr(pending_response, "_LAST_WAIT_S", 0.01)
 
 
 Live = Callable[..., Awaitable[Process]]
 
 
-def is_in_doubt(app: EventfulApp, customer: str) -> bool:
-    """Whether the job's steps say that its creation has no answer."""
-    names = {key.rpartition("~")[2] for partition, key in app.stored.table.rows if partition == customer and "~" in key}
-    begun = {name.removeprefix("begin") for name in names if name.startswith("begin")}
-    return any(names.isdisjoint({f"id{number}", f"void{number}", f"lost{number}"}) for number in begun)
+def in_doubt(app: EventfulApp, customer: str) -> int:
+    """How many jobs' steps say that a creation has no answer."""
+    keys = {key for partition, key in app.stored.table.rows if partition == customer and key.startswith("s_")}
+    begun = [key.split("~begin") for key in keys if "~begin" in key]
+    return sum(keys.isdisjoint({f"{job}~{end}{number}" for end in ("id", "void", "lost")}) for job, number in begun)
 
 
 @pytest.fixture
@@ -140,7 +158,7 @@ def live(client, monkeypatch) -> Live:
             kind.prepare(app.accounts[customer])
             options = {"timeout_s": 0.3, "retry_delay_ms": 1, "deadline_s": 7200, **kind.options}
             job = await send_response(app, customer, kind.action, options=options)
-            app.in_doubt = lambda: is_in_doubt(app, customer)
+            app.in_doubt = lambda: in_doubt(app, customer)
             await app.deliver()
             await finish(app, [job], within_s=11_000, step_s=kind.step_s)
             await app.pass_time(AFTERWARDS_S, step_s=60)
@@ -149,6 +167,7 @@ def live(client, monkeypatch) -> Live:
             expected = {fault.status, *(["succeeded"] if app.died_in_doubt else [])}
             assert app.result(job)["status"] in expected
             app.check_books(customer, [job], at_least=fault.unanswered + kind.unanswered, hears=hears)
+            count(app, customer, 1, hears=hears)
         return process
 
     return run
@@ -158,7 +177,7 @@ def live(client, monkeypatch) -> Live:
 async def test_a_worker_may_die_at_any_operation(live: Live, *, hears: bool) -> None:
     """Nothing is lost or left out of the records, and nothing bought twice but in the window; with events, nothing."""
     operations = (await live(Process(), hears=hears)).operations
-    assert len(operations) == 12
+    assert len(operations) == 23
     for number in range(1, len(operations) + 1):
         for after in (False, True):
             await live(Process(number, after=after), hears=hears)
@@ -191,7 +210,8 @@ async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name:
     fault, chance = FAULTS[name], random.Random(name)
     operations = (await live(Process(), fault)).operations
     await live(Process(chance.randrange(1, len(operations) + 1), after=chance.random() < 0.5), fault)
-    await live(Process(len(operations) - 2, after=True), fault)
+    ends_it = max(number for number, name in enumerate(operations, 1) if name == "table.merge_and_insert j")
+    await live(Process(ends_it - 1, after=True), fault)
 
 
 @pytest.mark.long
@@ -204,6 +224,67 @@ async def test_a_worker_may_die_at_any_operation_beside_any_fault(live: Live, na
     operations = (await live(Process(), fault, hears=hears)).operations
     for number in range(1 + list(FAULTS).index(name) % 3, len(operations) + 1, 3):
         await live(Process(number, after=number % 2 == hears), fault, hears=hears)
+
+
+Many = Callable[..., Awaitable[EventfulApp]]
+
+
+@pytest.fixture
+def live_many(client, monkeypatch) -> Many:
+    """Runs jobs of one connection whose responses end one after the other, and checks what came of them."""
+
+    async def run(process: Process, *, loses: int = 0, twice: bool = False, hears: bool = False) -> EventfulApp:
+        async with eventful_app(client, monkeypatch, process) as app:
+            if hears:
+                app.listen()
+            app.loses, app.delivers_twice = loses, twice
+            customer = app.customer()
+            for seconds in (1, 20, 20, 150):
+                fault = ResponseFault("completed", in_progress_s=seconds)
+                app.accounts[customer].faults.responses.add(fault)
+            app.in_doubt = lambda: in_doubt(app, customer)
+            jobs = [await send_response(app, customer, job_id=f"job-{number}") for number in range(4)]
+            await app.deliver()
+            await finish(app, jobs, within_s=1800)
+            await app.pass_time(AFTERWARDS_S, step_s=60)
+            assert {app.result(job)["status"] for job in jobs} == {"succeeded"}
+            app.check_books(customer, jobs, hears=hears)
+            count(app, customer, len(jobs), hears=hears)
+            left = {row.get("state") for row in app.left_rows(customer)}
+            assert left <= ({"creating", "woken"} if app.crashes else set())  # the sweep deletes them
+        return app
+
+    return run
+
+
+@pytest.mark.parametrize("share", range(4))
+async def test_a_worker_may_die_while_many_wait(live_many: Many, share: int) -> None:
+    """At any operation of the jobs or their poll; in each share at a few."""
+    process = Process()
+    await live_many(process)
+    for number in range(1 + 3 * share, len(process.operations) + 1, 12):
+        await live_many(Process(number, after=share % 2 == 0))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("hears", [False, True])
+async def test_a_worker_may_die_at_any_operation_while_many_wait(live_many: Many, *, hears: bool, twice: bool) -> None:
+    """See above; also if two workers get each message."""
+    process = Process()
+    await live_many(process, hears=hears, twice=twice)
+    for number in range(1, len(process.operations) + 1):
+        await live_many(Process(number, after=number % 2 == hears), hears=hears, twice=twice)
+
+
+@pytest.mark.parametrize("twice", [False, pytest.param(True, marks=pytest.mark.long)])
+async def test_any_message_may_get_lost(live_many: Many, *, twice: bool) -> None:
+    """Of a job's or of the poll's: its job goes on all the same, minutes later."""
+    number = 0
+    while (await live_many(Process(), loses=(number := number + 1), twice=twice)).loses <= 0:
+        pass
+    assert number > 10
 
 
 @pytest.fixture
@@ -221,6 +302,7 @@ def live_beside_storage_faults(client, monkeypatch) -> Callable[..., Awaitable[b
             await app.pass_time(AFTERWARDS_S, step_s=60)
             assert "succeeded" == app.result(job)["status"]
             app.check_books(customer, [job])
+            count(app, customer, 1, hears=False)
         return happened
 
     return run

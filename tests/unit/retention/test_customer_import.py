@@ -19,7 +19,7 @@ from shared.billing.closed_records import ClosedRecords
 from shared.billing.outbox import PARTITION, outbox_row
 from shared.clock import now, rfc3339
 from shared.errors import InvalidJob, StorageUnavailable
-from shared.jobs.schedule import PARTITIONS
+from shared.jobs.schedule_entries import PARTITIONS
 from shared.retention.customer_data import CustomerData
 from shared.retention.customer_import import CustomerImport, Imported
 from shared.retention.export_directory import LISTS

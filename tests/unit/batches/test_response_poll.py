@@ -1,0 +1,396 @@
+"""The poll of a connection: one message and few requests to Storage for all responses that its jobs wait for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from local.provider.account import Account
+from local.provider.faults import ResponseFault, error
+from shared.batches import response_poll
+from shared.clock import now
+from shared.jobs.batch_message import decode_batch_message, encode_poll_message
+from shared.jobs.polls import AGAIN_AFTER, LEASE, LOST_AFTER, Poll, Polls, poll_key, read_poll
+from shared.jobs.response_looks import next_look
+from shared.jobs.response_rows import PREFIX
+from shared.jobs.schedule_entries import POLLS
+from shared.jobs.versions import VERSION, NewerVersion
+from shared.storage.base import MAX_HIDDEN_S
+from tests.support.fakes import Fault
+from tests.support.response_jobs import EventfulApp, eventful_app, finish, send_response
+from tests.support.worker_crashes import Process
+
+LONG_S = 3000.0
+
+
+@pytest.fixture
+async def app(client, monkeypatch) -> AsyncIterator[EventfulApp]:
+    """An app that gets no events."""
+    async with eventful_app(client, monkeypatch, Process()) as app:
+        yield app
+
+
+async def waiting(app: EventfulApp, customer: str, jobs: int = 1, *, seconds: float = LONG_S) -> list[str]:
+    """Have so many jobs wait for responses that take so long."""
+    for _ in range(jobs):
+        app.accounts[customer].faults.responses.add(ResponseFault("completed", queued_s=1, in_progress_s=seconds))
+    names = [await send_response(app, customer, job_id=f"job-{number}") for number in range(jobs)]
+    await app.deliver()
+    assert {row["state"] for row in app.rows(customer, "j_")} == {"waiting"}
+    return names
+
+
+def poll_of(app: EventfulApp, customer: str) -> Poll | None:
+    """The poll of the customer's connection."""
+    row = app.stored.table.rows.get((customer, poll_key("default")))
+    return row and read_poll(row)
+
+
+def looks(account: Account) -> int:
+    """How often a response was looked at."""
+    return len(account.calls("responses.get"))
+
+
+def message(app: EventfulApp, customer: str) -> bytes:
+    """The message that is meant for the next turn."""
+    poll = poll_of(app, customer)
+    assert poll is not None
+    return encode_poll_message(customer, "default", poll.generation)
+
+
+async def turn(app: EventfulApp, body: bytes) -> None:
+    """Have the app's worker process a message of the queue of batches."""
+    await app.worker.services.batch_worker.process(body)
+
+
+def clone(app: EventfulApp, customer: str, number: int) -> None:
+    """Have so many jobs wait for the response of the only one that does."""
+    table = app.stored.table
+    for row in [row for (partition, _), row in table.rows.items() if partition == customer]:
+        for copy in range(1, number):
+            key = row.key.replace("job-0", f"job-{copy}")
+            if row.key.startswith(f"{PREFIX}default~"):
+                key = f"{row.key[:-4]}{copy:04}"
+            if key != row.key and row.key.startswith(("j_", PREFIX)):
+                values = {**row.values, "job_id": f"job-{copy}"} if "job_id" in row.values else row.values
+                table.rows[customer, key] = replace(row, key=key, values=values)
+                table._written[customer, key] = now()
+                table._operations[customer, key] = ""
+
+
+async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: EventfulApp) -> None:
+    """
+    One message, hidden, and four requests to the table; a request to the provider for each that is due. The end of each
+    costs a read, a message and a write.
+    """
+    customer = app.customer()
+    account = app.accounts[customer]
+    await waiting(app, customer)
+    clone(app, customer, 1000)
+    assert [each.queue for each in app.messages] == ["batches"]
+    app.clock.advance(2.1)
+    await app.provider.settle()
+    body, before, looked = message(app, customer), app.stored.table.operations, looks(account)
+    app.messages.clear()
+    await turn(app, body)
+    assert app.stored.table.operations - before == 4
+    assert {queue: len(sent) for queue, sent in app.stored.queues.sent.items() if sent} == {"batches": 1}
+    assert looks(account) - looked == 1000
+
+    next(iter(account.responses.values())).body["status"] = "completed"
+    app.stored.queues.sent.clear()
+    app.clock.advance(2.1)
+    body, before = message(app, customer), app.stored.table.operations
+    await turn(app, body)
+    assert app.stored.table.operations - before == 4 + 2 * 1000
+    assert {queue: len(sent) for queue, sent in app.stored.queues.sent.items() if sent} == {"jobs": 1000}
+    assert poll_of(app, customer) is None
+
+
+async def test_waiting_jobs_have_one_message_in_all(app: EventfulApp) -> None:
+    """However many they are, from the first look to the last one; the end of each is noticed."""
+    customer, other = app.customer(), app.customer()
+    jobs = await waiting(app, customer, 30, seconds=500)
+    await waiting(app, other, 1, seconds=LONG_S)
+    hidden = set()
+    while len(app.results) < len(jobs):
+        messages = [each for each in app.messages if each.visible_at > app.clock()]
+        assert all(each.visible_at - app.clock() <= MAX_HIDDEN_S for each in messages)
+        hidden.add(len(messages))
+        await app.pass_time(5)
+    assert hidden <= {0, 1, 2}
+    assert {each["status"] for each in app.results} == {"succeeded"}
+
+
+async def test_old_responses_are_looked_at_together_by_the_schedule(app: EventfulApp) -> None:
+    """Looks after two minutes are at whole minutes, and no message waits for them."""
+    customer = app.customer()
+    await waiting(app, customer, 5)
+    await app.pass_time(LONG_S / 2)
+    app.messages = [each for each in app.messages if each.queue == "jobs"]
+    account, turns, silent = app.accounts[customer], list[int](), 0
+    for _ in range(int(LONG_S / 4 / 5)):
+        before = looks(account)
+        await app.pass_time(5)
+        silent += not app.messages
+        if looks(account) > before:
+            turns.append(looks(account) - before)
+    assert silent == int(LONG_S / 4 / 5)
+    assert len(turns) <= 5
+    assert max(turns) == 5
+
+
+async def test_a_doubled_message_ends_at_one_read(app: EventfulApp) -> None:
+    """While its turn is under way on another worker, and afterwards."""
+    customer = app.customer()
+    await waiting(app, customer)
+    first = message(app, customer)
+    app.clock.advance(3)
+    await turn(app, first)
+    before, looked = app.stored.table.operations, looks(app.accounts[customer])
+    await turn(app, first)
+    assert (app.stored.table.operations - before, looks(app.accounts[customer])) == (1, looked)
+
+    polls, decoded = Polls(app.worker.services.schedule), decode_batch_message(message(app, customer))
+    assert decoded is not None
+    assert await polls.take(decoded) is not None
+    before = app.stored.table.operations
+    assert await polls.take(decoded) is None
+    assert app.stored.table.operations - before == 1
+
+
+async def test_a_turn_whose_worker_died_is_taken_over(app: EventfulApp) -> None:
+    """By its own message once its lease is over, or by the schedule's."""
+    customer = app.customer()
+    (job,) = await waiting(app, customer, seconds=100)
+    polls, decoded = Polls(app.worker.services.schedule), decode_batch_message(message(app, customer))
+    assert decoded is not None
+    assert await polls.take(decoded) is not None
+    app.messages.clear()
+    app.clock.advance(LEASE.total_seconds() + 1)
+    assert await polls.take(decoded) is not None
+    await finish(app, [job], within_s=(LEASE + AGAIN_AFTER).total_seconds() + 60)
+
+
+@pytest.mark.parametrize("lost_at_s", [0, 10, 60, 119, 200, 700])
+async def test_a_lost_message_costs_minutes(app: EventfulApp, lost_at_s: float) -> None:
+    """Whichever it is, the schedule has the next look."""
+    customer = app.customer()
+    (job,) = await waiting(app, customer, seconds=lost_at_s + 60)
+    await app.pass_time(lost_at_s)
+    app.messages.clear()
+    app.stored.queues.sent.clear()
+    await finish(app, [job], within_s=660)
+    app.check_books(customer, [job])
+    assert app.result(job)["attempts"] <= 3
+
+
+async def test_the_jobs_own_entry_is_enough(app: EventfulApp) -> None:
+    """If all of a poll is lost, its jobs look at their responses themselves."""
+    customer = app.customer()
+    (job,) = await waiting(app, customer, seconds=60)
+    del app.stored.table.rows[customer, poll_key("default")]
+    app.messages.clear()
+    await finish(app, [job], within_s=700)
+    assert app.result(job)["status"] == "succeeded"
+
+
+async def test_a_poll_that_nobody_goes_on_with_is_begun_anew(app: EventfulApp) -> None:
+    """Its message and its entry are gone, as after an import: the next job that waits sends another."""
+    customer = app.customer()
+    await waiting(app, customer)
+    app.messages.clear()
+    for key in [key for key in app.stored.table.rows if key[0] == POLLS]:
+        del app.stored.table.rows[key]
+    before, schedule = poll_of(app, customer), app.worker.services.schedule
+    assert before is not None
+    await Polls(schedule).join(customer, "default", now() + timedelta(seconds=2))
+    assert poll_of(app, customer) == before
+    app.clock.advance((LOST_AFTER + AGAIN_AFTER).total_seconds())
+    await Polls(schedule).join(customer, "default", now() + timedelta(seconds=2))
+    after = poll_of(app, customer)
+    assert after is not None
+    assert after.generation == before.generation + 1
+    assert [key for key in app.stored.table.rows if key[0] == POLLS]
+    assert len(app.stored.queues.sent["batches"]) == 1
+
+
+async def test_a_job_that_joins_a_turn_is_looked_at_after_it(app: EventfulApp) -> None:
+    """The turn may have read its row or not; many that join send no message, and write once."""
+    customer = app.customer()
+    await waiting(app, customer)
+    polls, decoded = Polls(app.worker.services.schedule), decode_batch_message(message(app, customer))
+    app.messages.clear()
+    assert decoded is not None
+    poll = await polls.take(decoded)
+    assert poll is not None
+    soon = now() + timedelta(seconds=2)
+    before = app.stored.table.operations
+    for _ in range(10):
+        await polls.join(customer, "default", soon)
+    assert app.stored.table.operations - before == 10 + 1
+    assert app.stored.queues.sent["batches"] == []
+    await polls.rest(poll, now() + timedelta(hours=1), entry_by=now() + timedelta(hours=1))
+    after = poll_of(app, customer)
+    assert after is not None
+    assert (after.due_at, after.generation) == (soon, poll.generation + 1)
+    assert [delay_s for _, delay_s in app.stored.queues.sent["batches"]] == [2.0]
+
+
+async def test_a_job_that_joins_the_last_turn_keeps_the_poll(app: EventfulApp) -> None:
+    """Its row was not read: the poll is not deleted."""
+    customer = app.customer()
+    await waiting(app, customer)
+    polls, decoded = Polls(app.worker.services.schedule), decode_batch_message(message(app, customer))
+    assert decoded is not None
+    poll = await polls.take(decoded)
+    assert poll is not None
+    await polls.join(customer, "default", now() + timedelta(seconds=2))
+    await polls.end(poll)
+    after = poll_of(app, customer)
+    assert after is not None
+    assert after.due_at <= now() + timedelta(seconds=2)
+
+
+async def test_an_earlier_look_replaces_the_message(app: EventfulApp) -> None:
+    """The one for later comes to nothing."""
+    customer = app.customer()
+    await waiting(app, customer)
+    await app.pass_time(600)
+    late = message(app, customer)
+    polls = Polls(app.worker.services.schedule)
+    await polls.join(customer, "default", now() + timedelta(seconds=2))
+    looked = looks(app.accounts[customer])
+    await turn(app, late)
+    assert looks(app.accounts[customer]) == looked
+    assert len(app.stored.queues.sent["batches"]) == 1
+
+
+async def test_a_refusal_ends_the_turn_and_the_next_one_goes_on(app: EventfulApp) -> None:
+    """The provider's wait is kept to, and no response is left out because others come before it."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    await waiting(app, customer)
+    clone(app, customer, 100)
+    app.messages.clear()
+    app.clock.advance(2.1)
+    account.faults.route("responses.get", error(404), 40)
+    account.faults.route("responses.get", error(429, retry_after_s=50))
+    await turn(app, message(app, customer))
+    assert 41 <= looks(account) <= 41 + 16
+    poll = poll_of(app, customer)
+    assert poll is not None
+    assert poll.after
+    assert 49 < (poll.due_at - now()).total_seconds() <= 50
+    app.clock.advance(50)
+    await turn(app, message(app, customer))
+    assert 100 <= looks(account) <= 100 + 17
+    after = poll_of(app, customer)
+    assert after is not None
+    assert (after.after, after.looked_until) == ("", poll.pass_at)
+
+
+async def test_a_turn_ends_in_time(app: EventfulApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the provider is slow, the next turn goes on."""
+    customer = app.customer()
+    await waiting(app, customer)
+    clone(app, customer, 50)
+    app.messages.clear()
+    app.clock.advance(2.1)
+    monkeypatch.setattr(response_poll, "TURN_S", 0)
+    await turn(app, message(app, customer))
+    poll = poll_of(app, customer)
+    assert looks(app.accounts[customer]) == 0
+    assert poll is not None
+    assert poll.after
+    assert (poll.due_at - now()).total_seconds() < 3
+
+
+async def test_a_worker_that_stops_leaves_the_rest_to_another(app: EventfulApp) -> None:
+    """Before the turn, the message is sent again; in it, what was not looked at is the next one's."""
+    customer = app.customer()
+    (job,) = await waiting(app, customer, seconds=20)
+    body = message(app, customer)
+    app.messages.clear()
+    app.worker.services.drain.is_stopping = True
+    await turn(app, body)
+    assert app.stored.queues.sent["batches"] == [(body, 1)]
+    app.begin(Process())
+    await finish(app, [job], within_s=60)
+
+
+async def test_a_later_versions_message_is_left_to_it(app: EventfulApp) -> None:
+    """Whatever it says."""
+    body = json.dumps({"version": VERSION + 1, "invented": True}).encode()
+    await turn(app, body)
+    assert app.stored.queues.sent["batches"] == [(body, NewerVersion.usual_delay_s)]
+
+
+async def test_what_a_job_has_left_behind_is_deleted(app: EventfulApp) -> None:
+    """The job has ended, or is gone, and its row was not deleted."""
+    customer = app.customer()
+    await waiting(app, customer, seconds=20)
+    del app.stored.table.rows[customer, "j_job-0"]
+    await app.pass_time(60)
+    assert app.left_rows(customer) == []
+    assert app.messages == []
+
+
+async def test_an_erased_customer_is_not_looked_at(app: EventfulApp) -> None:
+    """Its message and its entries end at one read."""
+    customer = app.customer()
+    await waiting(app, customer)
+    for key in [key for key in app.stored.table.rows if key[0] == customer]:
+        del app.stored.table.rows[key]
+    await app.pass_time(900)
+    assert looks(app.accounts[customer]) == 0
+    assert app.messages == []
+    assert [key for key in app.stored.table.rows if key[0] == POLLS] == []
+
+
+@pytest.mark.parametrize("fault", [*Fault, None], ids=str)
+@pytest.mark.usefixtures("short_storage_waits")
+async def test_two_workers_at_once(app: EventfulApp, fault: Fault | None) -> None:
+    """Each message comes to both, beside faults of the table: every job has its result, bought once."""
+    app.delivers_twice = True
+    customer = app.customer()
+    jobs = await waiting(app, customer, 8, seconds=45)
+    for _ in range(20):
+        app.stored.table.faults.extend([None] * 3 + [fault])
+        await app.pass_time(5)
+    app.stored.table.faults.clear()
+    await finish(app, jobs)
+    await app.pass_time(900, step_s=60)
+    app.check_books(customer, jobs)
+    assert app.left_rows(customer) == []
+
+
+@pytest.mark.parametrize("age_s", [0, 1.9, 2, 31, 100, 121, 130, 599, 4000, 90000, 7 * 86400])
+def test_looks_get_rarer(age_s: float) -> None:
+    """Each is later than the one before; after two minutes, at whole minutes."""
+    created_at = now()
+    look = next_look(created_at, created_at + timedelta(seconds=age_s))
+    wait_s = (look - created_at).total_seconds() - age_s
+    assert 0 < wait_s <= (30 if age_s < 90 else 660 + 60)
+    assert age_s < 125 or (look.second, look.microsecond) == (0, 0)
+    assert next_look(created_at, look) > look
+
+
+def ages() -> Sequence[float]:
+    """At which a response is looked at in its first hour."""
+    created_at = after = now()
+    looked_at = []
+    while (after - created_at).total_seconds() < 3600:
+        after = next_look(created_at, after)
+        looked_at.append((after - created_at).total_seconds())
+    return looked_at
+
+
+def test_an_hour_has_few_looks() -> None:
+    """Seven in two minutes, then one in four minutes or more."""
+    assert sum(each <= 120 for each in ages()) == 7
+    assert len(ages()) <= 22
