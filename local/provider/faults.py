@@ -109,11 +109,16 @@ class CallFault:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFault:
-    """How a response in the background ends, and how long it takes; seconds are the clock's."""
+    """
+    How a response in the background ends, and how long it takes; seconds are the clock's.
+
+    `in_window`: it happens only to one that was asked for in a window of hours.
+    """
 
     status: Literal["completed", "failed", "incomplete"] = "failed"
     queued_s: float | None = None
     in_progress_s: float | None = None
+    in_window: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,8 @@ class Responses:
             f"resp_{uuid4().hex}", body, at, response(body, status="queued"), WINDOWS.get(str(window), "standard")
         )
         account.responses[made.id] = made
-        fault = account.faults.responses.take() or ResponseFault("completed")
+        fault = account.faults.responses.take(lambda each: window is not None or not each.in_window)
+        fault = fault or ResponseFault("completed")
         begins = at + _first(fault.queued_s, account.durations.queued_s)
         ends = begins + _first(fault.in_progress_s, account.durations.responding_s)
         self.timers.at(begins, lambda _: self._begin(made))

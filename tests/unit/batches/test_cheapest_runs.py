@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
+from shared.jobs import batch_context
 from tests.support.cheapest_runs import cheapest_runs
 
 log = logging.getLogger(__name__)
 
 
-async def _run(client, monkeypatch, seed: int, jobs: int, *, hours: float, step_s: float) -> None:
-    async with cheapest_runs(client, monkeypatch, seed, step_s) as runs:
+async def _run(client, monkeypatch, seed: int, jobs: int, *, hours: float, step_s: float, **members: Any) -> None:
+    async with cheapest_runs(client, monkeypatch, seed, step_s, **members) as runs:
         await runs.run(jobs, hours=hours)
         runs.check_ends()
         late = runs.late()
@@ -27,6 +29,26 @@ async def _run(client, monkeypatch, seed: int, jobs: int, *, hours: float, step_
 async def test_the_cheapest_is_never_late_where_list_price_could_do_it(client, monkeypatch) -> None:
     """By seeded chance, on a moved clock; see `CheapestRuns.could_be_bought`. The others are named, and end in time."""
     await _run(client, monkeypatch, 8, 40, hours=3, step_s=180)
+
+
+@pytest.fixture(params=[True, False], ids=["batches", "windows"])
+def seed(request: pytest.FixtureRequest, monkeypatch) -> int:
+    """Chance, for responses that may be in batches, or that no batch is expected to do in time."""
+    if not request.param:
+        monkeypatch.setattr(batch_context, "MIN_BATCH_S", 1e9)
+    return 24 if request.param else 41
+
+
+async def test_responses_are_never_late_where_list_price_could_do_them(client, monkeypatch, seed: int) -> None:
+    """See above; windows may be refused, and may last too long."""
+    await _run(client, monkeypatch, seed, 40, hours=12, step_s=120, actions=("respond",))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+async def test_three_hundred_responses(client, monkeypatch, seed: int) -> None:
+    """See above."""
+    await _run(client, monkeypatch, seed, 300, hours=24, step_s=60, actions=("respond",))
 
 
 @pytest.mark.long
