@@ -265,8 +265,10 @@ async def test_the_text_is_that_of_messages_alone() -> None:
 
 async def test_what_the_content_filter_found_is_in_the_error() -> None:
     """As the provider says it."""
-    found = [{"blocked": True, "source_type": "completion", "content_filter_results": {"violence": {"filtered": True}}}]
-    body = answered(status="incomplete", incomplete_details={"reason": "content_filter"}, content_filters=found)
+    filters = [
+        {"blocked": True, "source_type": "completion", "content_filter_results": {"violence": {"filtered": True}}}
+    ]
+    body = answered(status="incomplete", incomplete_details={"reason": "content_filter"}, content_filters=filters)
     outcome, _ = await run({"input": "Hi"}, body)
     assert isinstance(outcome.error, ContentFiltered)
     assert {"content_filter_result": {"violence": {"filtered": True}}} == outcome.error.facts.detail
