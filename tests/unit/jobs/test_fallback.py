@@ -169,6 +169,21 @@ async def test_budgets_settle_what_each_connection_has_used(worker: Worker):
     assert (used(worker.memory.table, customer.name), 0) == total(worker.memory.table, customer.name, "main")
 
 
+async def test_a_budget_that_is_used_up_is_no_reason_for_another_connection(worker: Worker):
+    """Whoever has set it for one connection has not asked for the same on another."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    budget = Budget(limit=Decimal(1), unit="tokens", period="month", connection="default")
+    await worker.services.customer_records.change(
+        customer.name, lambda record: record.with_budgets({"main": budget}), by="ann", subject="budgets"
+    )
+
+    result = await worker.run(customer, connection=BOTH)
+
+    assert ("failed", "default", []) == served(result)
+    assert ("budget_exceeded", [], []) == (result["error"]["code"], customer.account.received, second.received)
+
+
 @pytest.mark.parametrize("names", [[], ["a", "a"], ["a", "b", "c", "d", "e"], ["A"], [1], {}], ids=str)
 def test_a_list_that_is_wrong_is_refused_at_the_door(names: Any):
     """The error names the member."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from shared.actions import transcribe
+from tests.support.audio_samples import spoken, wav
 from tests.support.customers import Customer
-from tests.support.endpoint import Around, error, reply, reset, truncated, usual
+from tests.support.endpoint import Around, error, pixels, reply, reset, truncated, usual
 from tests.support.loopback import Answer
 from tests.support.workers import Worker
 
@@ -38,7 +41,10 @@ JOBS: list[dict[str, Any]] = [
     {"action": "speak", "input": {"text": "Hello.", "voice": "alloy"}},
     {"action": "image", "input": {"prompt": "A cat.", "n": 2}},
     {"action": "summarize", "input": {"text": "Some words. " * 3500}},
+    {"action": "transcribe", "input": {"blob": "INPUTS/call.wav", "response_format": "srt"}},
+    {"action": "edit_image", "input": {"images": ["INPUTS/a.png"], "prompt": "A cat.", "n": 2}},
 ]
+RECORDING = wav(spoken([(2.0, True), (0.6, False), (2.0, True), (0.5, False), (1.0, True)]))
 
 
 def answering(choose: Callable[[], str], log: Callable[[str], None]) -> Around:
@@ -52,11 +58,12 @@ def answering(choose: Callable[[], str], log: Callable[[str], None]) -> Around:
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.get("action", "chat"))
-async def test_records_are_the_journals(worker: Worker, job: dict[str, Any]):
+async def test_records_are_the_journals(worker: Worker, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     """
     Each call is on record once, where it was made. A connection is not called after the next one, and the result names
     one, and all before it, whatever becomes of the job.
     """
+    monkeypatch.setattr(transcribe, "MAX_CALL_BYTES", 50_000)
     for seed in range(25):
         chance, journal, result = random.Random(seed), list[tuple[str, str]](), None
         customer = worker.customer(connection=None)
@@ -71,7 +78,10 @@ async def test_records_are_the_journals(worker: Worker, job: dict[str, Any]):
                 worker.connect(other, name, max_concurrency=1)
         options = {"max_retries": chance.randrange(2), "retry_delay_ms": 1, "deadline_s": chance.choice([60, 7200])}
 
-        messages = [customer.body(job_id="job", connection=NAMES, options=options, **job)]
+        for name, data in (("call.wav", RECORDING), ("a.png", pixels())):
+            await worker.memory.blobs.write("inputs", f"{customer.name}/{name}", data, "application/octet-stream")
+        own = json.loads(json.dumps(job).replace("INPUTS", f"inputs/{customer.name}"))
+        messages = [customer.body(job_id="job", connection=NAMES, options=options, **own)]
         for _ in range(12):
             result = await worker.deliver(customer, messages[0])
             if result is not None:
