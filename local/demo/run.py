@@ -159,14 +159,14 @@ async def _run_jobs(
     console: Console, running: Stack, jobs: Sequence[DemoJob]
 ) -> tuple[dict[str, dict[str, Any]], bool]:
     """
-    Send every job and, when all have a result, the first one again.
+    Send every job and, when it has a result, the first one again.
 
     Returns the results by job id, and whether the repeated message got the same bytes. Raises TimeoutError if a result
     is missing.
     """
     bodies = [b64encode(json.dumps(each.job).encode()).decode() for each in jobs]
     received: dict[str, list[bytes]] = {each.job_id: [] for each in jobs}
-    of_first = received[jobs[0].job_id]
+    of_first, is_repeated = received[jobs[0].job_id], False
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with _queue(running, "jobs") as jobs_queue, _queue(running, "results") as results_queue:
         await asyncio.gather(*map(jobs_queue.send_message, bodies))
@@ -174,12 +174,12 @@ async def _run_jobs(
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("Results", total=len(jobs))
             async with asyncio.timeout(TIME_LIMIT_S):
-                while not all(received.values()):
+                while not all(received.values()) or len(of_first) == 1:
                     await _receive(results_queue, received)
                     progress.update(task, completed=sum(map(bool, received.values())))
-                await jobs_queue.send_message(bodies[0])
-                while len(of_first) == 1:
-                    await _receive(results_queue, received)
+                    if of_first and not is_repeated:
+                        await jobs_queue.send_message(bodies[0])
+                        is_repeated = True
     results = {job_id: json.loads(result_bodies[0]) for job_id, result_bodies in received.items()}
     return results, len(set(of_first)) == 1
 
