@@ -68,7 +68,7 @@ class Executor:
             from shared.jobs.reservation import restore  # noqa: PLC0415
 
             restore(self.services, attempt)
-        steps = Steps(attempt, self.services.outputs)
+        steps = Steps(attempt, self.services.outputs, self.services.inputs.reserve)
         try:
             async with attempt:
                 attempt.usage.pricing = await self.services.job_prices.read(job.customer)

@@ -19,7 +19,7 @@ from shared.connections.connection import Connection
 from shared.contract.job import Job
 from shared.contract.processing import PATIENT
 from shared.contract.result import Result
-from shared.errors import StorageUnavailable
+from shared.errors import RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.context import ActionContext
 from shared.jobs.executor import Executor
@@ -82,8 +82,8 @@ class ResponseExecutor(Executor):
 
     async def _end(self, attempt: Attempt, result: Result, result_body: bytes, calls: Sequence[Call]) -> bytes:
         body = await super()._end(attempt, result, result_body, calls)
-        own = ResponseSteps(attempt, Steps(attempt, self.services.outputs))
-        with suppress(StorageUnavailable):  # then the sweep does it
+        own = ResponseSteps(attempt, Steps(attempt, self.services.outputs, self.services.inputs.reserve))
+        with suppress(RetryLater):  # then the sweep does it
             names = [own.name(number) for number in await own.numbers()]
             job, rows = attempt.job, ResponseRows(self.services.schedule.table)
             for connection in [job.connection] if isinstance(job.connection, str) else job.connection:

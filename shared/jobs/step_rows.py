@@ -28,8 +28,13 @@ class StepRecord:
     value: bytes
     usage: Usage
     in_blob: bool = False
-    """The value was too large for a row, and is in a blob."""
+    """The value was too large for a row, and is in a blob. The row has its size instead."""
     usage_rows: Sequence[Row] = ()
+
+    @property
+    def blob_size(self) -> int:
+        """The size of the value's blob; 0 if there is none, or an earlier version has not said it."""
+        return int(self.value or 0) if self.in_blob else 0
 
 
 def fitting(steps: Sequence[StepRecord], *, beside: int = 0) -> list[StepRecord]:

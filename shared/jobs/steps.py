@@ -8,7 +8,7 @@ attempt continues after it and makes no call twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,15 @@ from shared.billing.usage import as_lost
 from shared.contract.decoding import decode_condensed
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import ConnectionLabel
-from shared.errors import ProviderUnavailable, StorageUnavailable
+from shared.errors import ProviderUnavailable, RetryLater, StorageUnavailable
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.outputs import Outputs
 from shared.jobs.step_rows import MAX_STEP_BYTES, StepRecord
 
+_COPIES = 3
+"""A value that is read from a blob is in memory so often: as JSON, and, for a moment, as text and in its value."""
+_MAX_RESERVED_BYTES = 112 * 1024 * 1024
+"""What one job's values count at most: one with more would never have its turn."""
 MAX_TOTAL_BYTES = 224 * 1024 * 1024
 """Of the values of a job's steps, as JSON. They are in memory until the job ends, and in its result."""
 
@@ -34,15 +38,18 @@ class Steps:
 
     attempt: Attempt
     outputs: Outputs
+    reserve: Callable[[str, int], Awaitable[object]]
+    """See `Inputs.reserve`. A later attempt has all values in memory at once, and many jobs may wake at a time."""
+    _memory: object = None
     _steps: dict[str, Step] | None = None
-    _failure: StorageUnavailable | None = None
+    _failure: RetryLater | None = None
     """Why the steps could not be read. The attempt does not try again: each of its many parts would."""
     _size: int = 0
     """Bytes of the values of all steps, as JSON."""
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def get(self, key: str) -> Step | None:
-        """Return the step, or None if it is not done. Raises StorageUnavailable."""
+        """Return the step, or None if it is not done. Raises StorageUnavailable, and Throttled without memory."""
         return (await self._load()).get(key)
 
     async def keys(self) -> Collection[str]:
@@ -86,11 +93,18 @@ class Steps:
             if self._steps is None:
                 try:
                     records = await self.attempt.stored_steps()
+                    await self._reserve_for(records)
                     self._steps = {record.key: Step(await self._value_of(record)) for record in records}
-                except StorageUnavailable as exc:
+                except RetryLater as exc:
                     self._failure = exc
                     raise
         return self._steps
+
+    async def _reserve_for(self, records: Sequence[StepRecord]) -> None:
+        size = sum(record.blob_size for record in records)
+        if size:
+            amount = min(_COPIES * size, _MAX_RESERVED_BYTES)
+            self._memory = await self.reserve(self.attempt.job.customer, amount)
 
     async def _save(self, key: str, step: Step) -> None:
         value = msgspec.json.encode(step.value)
@@ -109,7 +123,8 @@ class Steps:
                 raise
         usage_rows = self.attempt.step_usage(key, step.calls)
         usage = self.attempt.usage.of_calls(step.calls)
-        record = StepRecord(key, b"" if in_blob else value, usage, in_blob=in_blob, usage_rows=usage_rows)
+        stored = str(len(value)).encode() if in_blob else value
+        record = StepRecord(key, stored, usage, in_blob=in_blob, usage_rows=usage_rows)
         await self.attempt.save_step(record, step.calls)
 
     async def _value_of(self, record: StepRecord) -> Any:

@@ -40,5 +40,5 @@ def context_of(client: UpstreamClient, base: str, access: Access, **options: Any
         telemetry=SILENT,
     )
     attempt = Attempt(job, first_lease("contoso", "job-1", now(), now()), Ledger(MemoryTable()))
-    steps = Steps(attempt, cast(Outputs, None))  # a call has no steps
+    steps = Steps(attempt, cast(Outputs, None), cast(Any, None))  # a call has no steps
     return ActionContext(cast(JobServices, services), attempt, steps, connection)

@@ -10,8 +10,10 @@ import pytest
 from shared.actions.base import Completed, Step
 from shared.billing.usage import Call
 from shared.contract.result import ConnectionLabel, Usage
-from shared.errors import ContentFiltered, StorageUnavailable, UpstreamFacts
+from shared.errors import ContentFiltered, StorageUnavailable, Throttled, UpstreamFacts
+from shared.jobs import steps as module
 from shared.jobs.attempt import OUTCOME_STEP
+from shared.jobs.inputs import Inputs
 from shared.jobs.outputs import Outputs
 from shared.jobs.step_rows import MAX_STEP_BYTES
 from shared.jobs.steps import Steps
@@ -42,10 +44,11 @@ class Case:
 
     table: MemoryTable = field(default_factory=MemoryTable)
     blobs: CountingBlobs = field(default_factory=CountingBlobs)
+    inputs: Inputs = field(default_factory=lambda: Inputs(SETTINGS, MemoryBlobs()))
 
     async def attempt(self) -> Steps:
         """The steps of its next attempt."""
-        return Steps(await start(self.table), Outputs(SETTINGS, self.blobs))
+        return Steps(await start(self.table), Outputs(SETTINGS, self.blobs), self.inputs.reserve)
 
     async def next_attempt(self, steps: Steps) -> Steps:
         """The steps of the attempt after one that is released."""
@@ -104,9 +107,50 @@ async def test_a_large_value_is_in_a_blob(case: Case, large: bool):
     await steps.save("0001", Step(value, [CALL]))
 
     row = case.table.rows["acme", "s_job-1~0001"]
-    assert (large, b"" if large else f'"{value}"'.encode()) == (row.values["in_blob"], row.values["value"])
+    stored = str(MAX_STEP_BYTES + 1) if large else f'"{value}"'
+    assert (large, stored.encode()) == (row.values["in_blob"], row.values["value"])
     assert [("results", "acme/job-1/steps/0001.json")] * large == [*case.blobs.blobs]
     assert Step(value) == await (await case.next_attempt(steps)).get("0001")
+
+
+async def test_values_in_blobs_are_counted_as_memory(case: Case, monkeypatch: pytest.MonkeyPatch):
+    """
+    As long as the attempt lasts: many jobs may wake at a time. Without room, none is read, and no part waits again for
+    itself. One job counts at most what it can ever get, and what an earlier version wrote, nothing.
+    """
+    monkeypatch.setattr("shared.jobs.inputs.MAX_WAIT_S", 0.2)
+    steps = await case.attempt()
+    for number in range(2):
+        await steps.save(f"{number:04}", Step("x" * 100_000))
+    taken = case.inputs._memory.taken
+    assert {} == taken
+    steps = await case.next_attempt(steps)
+    await steps.get("0001")
+    assert {"acme": 3 * 2 * 100_002} == taken
+
+    monkeypatch.setattr(module, "_COPIES", 10_000)
+    waiting = await case.next_attempt(steps)
+    case.inputs._memory.add("acme", 20 << 20)
+    reads, started = case.blobs.reads, asyncio.get_running_loop().time()
+    errors = await asyncio.gather(*(waiting.get(f"{number:04}") for number in range(20)), return_exceptions=True)
+    assert {Throttled} == {type(error) for error in errors}
+    assert asyncio.get_running_loop().time() - started < 1
+    assert reads == case.blobs.reads
+
+    case.inputs._memory.give_back("acme", 20 << 20)
+    del steps
+    await asyncio.sleep(0.01)
+    again = await case.next_attempt(waiting)
+    await again.get("0001")
+    assert {"acme": 112 << 20} == taken
+    for number in range(2):
+        row = case.table.rows["acme", f"s_job-1~{number:04}"]
+        await case.table.merge(replace(row, values={"value": b""}))
+    before = await case.next_attempt(again)
+    del again
+    await asyncio.sleep(0.01)
+    assert Step("x" * 100_000) == await before.get("0001")
+    assert {} == taken
 
 
 @pytest.mark.parametrize("waits", [(), (0.001,)], ids=["no wait", "one wait"])
