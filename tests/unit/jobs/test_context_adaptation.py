@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
 
-from shared.errors import LeaseLost, QuotaExhausted, RequestRejected, UpstreamError, UpstreamFacts, UpstreamRetryLater
+from shared.connections.endpoint import parse_endpoint
+from shared.errors import (
+    ContentFiltered,
+    LeaseLost,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+    UpstreamError,
+    UpstreamFacts,
+    UpstreamRetryLater,
+)
 from shared.jobs.context import ActionContext
+from shared.jobs.list_price import buy_now
 from shared.secret import Secret
 from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import ApiKey, Operation, Response, UpstreamRequest
@@ -95,3 +106,22 @@ async def test_no_try_follows_if_no_call_may(then: Callable[[ActionContext], Non
         await ctx.call(operation())
 
     assert (1, 0) == (endpoint.tries, len(ctx.attempt.usage))
+
+
+async def test_what_a_tier_has_refused_is_no_reason_for_another_connection() -> None:
+    """A job that buys at the list price then has met what that call has met."""
+    no_room = RateLimited("Full.", UpstreamFacts(429, detail={"code": "resource_unavailable"}))
+    errors = [no_room, ContentFiltered("Filtered.", UpstreamFacts(400))]
+
+    class Refusing(Endpoint):
+        async def send(self, *_: Any, **__: Any) -> Response:
+            raise errors.pop(0)
+
+    ctx = context(Refusing(), max_retries=0, deadline_s=7200)
+    ctx.connection = replace(ctx.connection, endpoint=parse_endpoint("https://api.openai.com/v1"))
+    ctx.attempt.usage.model = "gpt"
+
+    with pytest.raises(ContentFiltered):
+        await buy_now(ctx, ctx.operation("chat/completions", {}))
+
+    assert ([], None, None) == (errors, ctx.failed, ctx.stopped)
