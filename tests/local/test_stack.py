@@ -100,7 +100,7 @@ async def test_a_stack_has_all_that_its_settings_name(running):
     assert settings["KEY_VAULT_URL"] == running.vault.url
     assert settings["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
     assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
-    assert len(running.vault.secrets.live) == 7
+    assert len(running.vault.secrets.live) == 8
     assert {
         "results",
         *(f"{name}{end}" for name in ("jobs", "callbacks", "batches") for end in ("", "-poison")),
@@ -123,7 +123,7 @@ async def test_a_new_stack_needs_no_attention(running, tmp_path):
     names = {customer.settings.get("default_model") for customer in running.customers}
 
     assert [] == [each for each in document["findings"] if each["verdict"] != "ok"]
-    assert any(each["check"] == "models" and each["message"].startswith("7 ") for each in document["findings"])
+    assert any(each["check"] == "models" and each["message"].startswith("8 ") for each in document["findings"])
     assert set() == names & {name for _, name in retirements()}
 
 
