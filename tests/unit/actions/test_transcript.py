@@ -179,3 +179,16 @@ def test_subtitles_can_be_read_again(segments: list[dict[str, Any]], kind: str):
         seconds = [int(h) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000 for h, m, s, ms in read]
         assert [segment["start"], max(segment["end"], segment["start"] + 0.001)] == pytest.approx(seconds)
         assert seconds[0] < seconds[1]
+
+
+def test_what_is_no_item_of_a_list_keeps_its_place():
+    """A gateway may send anything; the others are shifted all the same."""
+    parts = [
+        {"text": "a", "logprobs": ["odd", {"token": "a"}]},
+        {"text": "b", "words": [{"word": "b", "start": 1, "end": 2}]},
+    ]
+
+    joined = join_transcriptions(parts, [0.0, 10.0])
+
+    assert [{}, {"token": "a"}] == joined["logprobs"]
+    assert [{"word": "b", "start": 11.0, "end": 12.0}] == joined["words"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.actions.wav import Wav, quietest, read_wav
+from shared.actions.wav import HEAD_BYTES, Wav, quietest, read_wav
 from tests.support.audio_samples import described, spoken, wav
 
 FORMATS = st.tuples(st.integers(1, 6), st.sampled_from([8000, 16_000, 44_100]), st.integers(1, 4))
@@ -110,6 +110,8 @@ def test_extended_header_is_read():
         (24, bytes(4)),
         (32, b"\5\0"),
         (34, b"\7\0"),
+        (16, b"\x0e\0\0\0"),
+        (22, b"\0\0" + b"\x40\x1f\0\0" + bytes(4) + bytes(2)),
     ],
 )
 def test_what_can_not_be_cut_is_none(at: int, value: bytes):
@@ -117,6 +119,24 @@ def test_what_can_not_be_cut_is_none(at: int, value: bytes):
     data = wav()
 
     assert read_wav(data[:at] + value + data[at + len(value) :], len(data)) is None
+
+
+def test_samples_may_begin_after_long_descriptions():
+    """As long as they begin within what is read of the file first."""
+    samples = b"\1\2" * 100
+    for before, is_found in ((HEAD_BYTES - 44 - 8, True), (HEAD_BYTES - 44, False)):
+        data = described(wav(samples), before=before)
+        layout = read_wav(data[:HEAD_BYTES], len(data))
+        assert is_found == (layout is not None)
+        assert layout is None or samples == data[layout.start : layout.start + layout.size]
+
+
+def test_less_than_one_frame_is_nothing_to_cut():
+    """A recording that ended before it began."""
+    data = wav(b"\1\2\3\4", channels=2)
+
+    assert read_wav(data, len(data)) is not None
+    assert read_wav(data[:-1], len(data) - 1) is None
 
 
 @given(st.binary(max_size=200).map(lambda data: b"RIFF\0\0\0\0WAVE" + data), st.integers(0, 10**9))
