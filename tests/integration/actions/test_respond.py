@@ -42,6 +42,8 @@ async def finish(customer: Customer, body: bytes) -> dict[str, Any]:
     async with asyncio.timeout(WITHIN_S):
         while published is None:
             await asyncio.sleep(0.1)
+            for message in await customer.harness.messages(customer.harness.environment["BATCHES_QUEUE"]):
+                await customer.harness.services.batch_worker.process(message)
             for message in await customer.queued():
                 published = await customer.deliver(message)
     return dict(decoded(published))
