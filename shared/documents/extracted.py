@@ -69,8 +69,8 @@ def _split(data: bytes, sizes: Any) -> tuple[tuple[bytes, ...], bytes]:
             raise ValueError("A picture is none.")
         pictures.append(data[start : start + size])
         start += size
-    if start > min(len(data), MAX_PICTURE_BYTES):
-        raise ValueError("The pictures are too large.")
+    if start > min(len(data), MAX_PICTURE_BYTES) or len(data) - start > MAX_TEXT_BYTES:
+        raise ValueError("The pictures or the text are too large.")
     return tuple(pictures), data[start:]
 
 

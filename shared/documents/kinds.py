@@ -102,7 +102,7 @@ def look(head: bytes, name: str) -> Look:
         if head.startswith(signature):
             return kind
     is_utf16 = head.startswith(_UTF16)
-    if b"\0" in head and not is_utf16:
+    if (b"\0" in head and not is_utf16) or head.startswith(codecs.BOM_UTF32_LE):
         return "binary"
     extension = name.rpartition(".")[2].casefold()
     start = _skip_comments(head.decode("utf-16" if is_utf16 else "utf-8-sig", "replace"))

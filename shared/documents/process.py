@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
@@ -39,6 +40,10 @@ class Overtaxing(Exception):
     """The process ended without a result: the document takes too much, or has crashed what reads it."""
 
 
+class Killed(Overtaxing):
+    """Somebody else has ended the process, such as the system, for want of memory."""
+
+
 class Documents:
     """The turns of a worker's documents."""
 
@@ -64,8 +69,8 @@ async def extract(file: BinaryIO, name: str, draws: bool = False) -> Extracted |
     """
     Return the text of the document in `file`, which has a descriptor, or why there is none. Call it within a turn.
 
-    `name`: the blob's. `draws`: pages without text become pictures. Raises Overtaxing, and Throttled if the system has
-    no process left.
+    `name`: the blob's. `draws`: pages without text become pictures. Raises Overtaxing, Killed, and Throttled if the
+    system has no process left.
     """
     file.seek(0)
     with tempfile.TemporaryFile() as output:
@@ -80,7 +85,7 @@ async def extract(file: BinaryIO, name: str, draws: bool = False) -> Extracted |
         finally:
             await _end(process)
         if status:
-            raise Overtaxing
+            raise Killed if status == -signal.SIGKILL else Overtaxing
         return await asyncio.to_thread(_read, output)
 
 

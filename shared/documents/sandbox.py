@@ -65,11 +65,11 @@ def limit(max_output_bytes: int) -> None:
         Path("/proc/self/oom_score_adj").write_bytes(_FIRST_TO_END)
     for name, value in (
         ("RLIMIT_AS", MAX_MEMORY_BYTES),
-        ("RLIMIT_CPU", MAX_CPU_S),
         ("RLIMIT_FSIZE", max_output_bytes),
         ("RLIMIT_CORE", 0),
     ):
         _set_limit(name, value)
+    _set_limit("RLIMIT_CPU", MAX_CPU_S, beyond=1)  # the first ends it by a signal of its own, unlike want of memory
 
 
 def lock() -> None:
@@ -91,9 +91,9 @@ def _end_with_worker() -> None:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
-def _set_limit(name: str, value: int) -> None:
+def _set_limit(name: str, value: int, beyond: int = 0) -> None:
     with contextlib.suppress(AttributeError, OSError, ValueError):  # not every system has each of them
-        resource.setrlimit(getattr(resource, name), (value, value))
+        resource.setrlimit(getattr(resource, name), (value, value + beyond))
 
 
 class _Program(ctypes.Structure):

@@ -20,7 +20,7 @@ from shared.contract.names import NamedBlob
 from shared.documents import process
 from shared.documents.extracted import Extracted
 from shared.documents.kinds import HEAD_BYTES, MEDIA_TYPES, Kind, encoding_of, look
-from shared.documents.process import Documents, Overtaxing
+from shared.documents.process import Documents, Killed, Overtaxing
 from shared.documents.sentences import SENTENCES, TOO_MUCH
 from shared.documents.text_builder import MAX_TEXT_BYTES
 from shared.errors import InvalidJob, Throttled
@@ -90,7 +90,10 @@ class DocumentInputs:
 
     async def _extract(self, customer: str, named: NamedBlob, file: BinaryIO, draws: bool) -> Document:
         try:
-            extracted = await process.extract(file, named.blob.name, draws)
+            try:
+                extracted = await process.extract(file, named.blob.name, draws)
+            except Killed:  # the system may have been short of memory, which is no fault of the document
+                extracted = await process.extract(file, named.blob.name, draws)
         except Overtaxing:
             raise InvalidJob(f"{named} {TOO_MUCH}") from None
         if not isinstance(extracted, Extracted):
@@ -132,6 +135,7 @@ def _decode(data: bytes, named: NamedBlob) -> str:
     except UnicodeDecodeError as exc:
         name = "UTF-8" if exc.encoding.startswith("utf-8") else "UTF-16"
         raise InvalidJob(f"{named} is not valid {name} (byte {exc.start}).") from None
+    text = text.replace("\0", "")  # as of other formats
     if not text.strip():
         raise InvalidJob(f"{named} {SENTENCES['no_text']}")
     return text

@@ -24,7 +24,7 @@ from shared.documents.extract import reader_for
 from shared.documents.extracted import Extracted, decode, encode, ranges
 from shared.documents.kinds import Problem
 from shared.documents.pictures import PNG
-from shared.documents.process import Documents, Overtaxing
+from shared.documents.process import Documents, Killed, Overtaxing
 from shared.errors import Throttled
 from tests.support.document_files import docx, lines, paragraph, pdf
 
@@ -154,11 +154,20 @@ async def test_time_is_limited(monkeypatch: pytest.MonkeyPatch):
     """A process that uses the processor for too long is ended, and so is one that waits for nothing."""
     loop = "import sys; sys.path[:] = sys.argv[2:]\nfrom shared.documents import sandbox\nsandbox.MAX_CPU_S = 1\n{}"
     with_program(monkeypatch, loop.format("def probe(file):\n    while True: pass"))
-    with pytest.raises(Overtaxing):
+    with pytest.raises(Overtaxing) as raised:
         await read(b"x")
+    assert not isinstance(raised.value, Killed)
     with_program(monkeypatch, "import time; time.sleep(60)")
     monkeypatch.setattr(process, "MAX_WALL_S", 0.1)
     with pytest.raises(Overtaxing):
+        await read(b"x")
+
+
+async def test_a_process_that_others_end_is_told_apart(monkeypatch: pytest.MonkeyPatch):
+    """As the system does if memory is short: it ends this process before the worker."""
+    with_program(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(Killed):
         await read(b"x")
 
 
@@ -268,6 +277,13 @@ def test_pictures_are_checked(sizes: Any):
 
     with pytest.raises(ValueError, match=r"picture|sizes"):
         decode(json.dumps({"kind": "pdf", "sizes": sizes}).encode() + b"\n" + picture + b"text")
+
+
+def test_text_is_limited(monkeypatch: pytest.MonkeyPatch):
+    """Also that of a document which has taken over what reads it: pictures have more room than a text may take."""
+    monkeypatch.setattr("shared.documents.extracted.MAX_TEXT_BYTES", 9)
+    with pytest.raises(ValueError, match="too large"):
+        decode(encode(Extracted("pdf", "x" * 10)))
 
 
 @pytest.mark.parametrize(

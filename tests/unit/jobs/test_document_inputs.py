@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from typing import Any
 
 import pytest
 
 from shared.actions.base import Document
 from shared.contract.names import NamedBlob, named_blob
 from shared.documents import process
-from shared.documents.process import Overtaxing
+from shared.documents.process import Killed, Overtaxing
 from shared.errors import InvalidJob, Throttled
 from shared.jobs import document_inputs as module
 from shared.jobs.inputs import Inputs
@@ -61,6 +62,7 @@ async def test_documents_are_read_by_their_content():
         (b"\xff\xfea", "is not valid UTF-16 (byte 2)."),
         (b" \n", "contains no text."),
         (b"\0\1", "is neither text nor a known document."),
+        ("Text.".encode("utf-32"), "is neither text nor a known document."),
         (b"%PDF-1.7", "is damaged or cut off."),
         (docx(paragraph("x"))[:-9], "is damaged or cut off."),
     ],
@@ -89,6 +91,12 @@ async def test_only_blobs_of_the_customer_are_read(name: str):
     ):
         with pytest.raises(InvalidJob, match=r"^`input.blobs\[3\]` must be in inputs, and its name must begin"):
             await read
+
+
+async def test_no_text_has_zeros():
+    """Which some providers refuse, and no reader sees."""
+    inputs, _ = await opened(a_txt=b"x" * 5_000 + b"\0y")
+    assert "x" * 5_000 + "y" == (await inputs.documents.read("acme", blob("a.txt"))).text
 
 
 async def test_missing_blob_is_named():
@@ -122,6 +130,22 @@ async def test_memory_of_texts_is_counted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_TEXT_BYTES", 1_500_000)
     with pytest.raises(InvalidJob, match="has more than 16 MiB of text"):
         await inputs.documents.read("acme", blob("a.txt"))
+
+
+async def test_a_killed_reader_has_a_second_try(monkeypatch: pytest.MonkeyPatch):
+    """The system may have been short of memory. A second time, the document is taken for what it was."""
+    inputs, _ = await opened(a_pdf=pdf([lines("Rent.")]))
+    read, kills = process.extract, [Killed(), Killed(), Killed()]
+
+    async def killed(*arguments: Any) -> Any:
+        if kills:
+            raise kills.pop()
+        return await read(*arguments)
+
+    monkeypatch.setattr(process, "extract", killed)
+    with pytest.raises(InvalidJob, match="takes too much memory or time"):
+        await inputs.documents.read("acme", blob("a.pdf"))
+    assert "[Page 1]\n\nRent." == (await inputs.documents.read("acme", blob("a.pdf"))).text
 
 
 async def test_monster_is_named(monkeypatch: pytest.MonkeyPatch):
