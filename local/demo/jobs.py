@@ -10,7 +10,7 @@ from local.paths import PROJECT
 from local.stack.stack import CLAUDE, PATIENT
 
 TEXT = PROJECT / "docs" / "scale.md"
-"""The text of two jobs: a page of this project's docs."""
+"""The text of two jobs: the beginning of a page of this project's docs, with as many tokens when the page grows."""
 PICTURE, RECORDING = "northwind/sofa.png", "northwind/call.wav"
 """Blobs that two jobs read."""
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -77,7 +77,7 @@ def demo_jobs(*, real: bool) -> list[DemoJob]:
                 prompts=[f"What is the capital of {country}?" for country in ("France", "Japan", "Peru")],
             ),
         ),
-        DemoJob("summary", _job("contoso", "summarize", text=text, style="bullets", max_words=80)),
+        DemoJob("summary", _job("contoso", "summarize", text=text[:8000], style="bullets", max_words=80)),
     ]
     stand_in_only = [
         DemoJob("chat, after a 429", _chat("northwind", prompt="[fault: 429] A haiku, please.")),
