@@ -194,7 +194,7 @@ class Context(Protocol):
         """
 
     async def step_keys(self) -> Collection[str]:
-        """Return the keys of the steps that are done, on whichever connection. Raises StorageUnavailable."""
+        """Return the keys of the steps that are done, or bought, on whichever connection. Raises StorageUnavailable."""
 
     async def get_step(self, key: str) -> Step | None:
         """Return the step if this or an earlier attempt has done it. Raises StorageUnavailable."""

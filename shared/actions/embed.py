@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -85,7 +85,7 @@ async def run(request: Embed, ctx: Context) -> Outcome:
                 raise
         else:  # one call, recorded with the job: no step
             return await _output(request.format, [step], ctx, step.calls)
-    parts = await _halves(request, whole, ctx, frozenset(int(key[:4]) for key in done), learned=learned)
+    parts = await _halves(request, whole, ctx, _Begun.of(done), learned=learned)
     if any(isinstance(part, Exception) for part in parts):
         return join(parts, partial(first_failure, parts))
     return await _output(request.format, parts, ctx)
@@ -120,8 +120,8 @@ def first_failure(parts: Sequence[Part]) -> Completed:
 async def _steps_of_model(ctx: Context) -> Collection[str]:
     """Return the keys of the job's steps. Raises InvalidJob if they have the vectors of another model."""
     done = await ctx.step_keys()
-    step = await ctx.get_step(next(iter(done))) if done else None
-    model = step.value.get("model", ctx.model) if step else ctx.model
+    steps = [step for key in done if (step := await ctx.get_step(key)) is not None]
+    model = steps[0].value.get("model", ctx.model) if steps else ctx.model
     if model != ctx.model:
         raise InvalidJob(
             f"Some texts have vectors of {model} already, which can't be compared with those of {ctx.model}, the model "
@@ -130,11 +130,21 @@ async def _steps_of_model(ctx: Context) -> Collection[str]:
     return done
 
 
-async def _part(request: Embed, texts: range, ctx: Context, begun: frozenset[int]) -> list[Part]:
-    """`begun`: the first texts of what earlier attempts have done."""
+class _Begun(NamedTuple):
+    """What earlier attempts have begun: the steps' keys, and the first text of each."""
+
+    keys: Collection[str]
+    starts: frozenset[int]
+
+    @classmethod
+    def of(cls, keys: Collection[str]) -> _Begun:
+        return cls(keys, frozenset(int(key[:4]) for key in keys if key[:4].isdecimal()))
+
+
+async def _part(request: Embed, texts: range, ctx: Context, begun: _Begun) -> list[Part]:
     key, limit = f"{texts.start:04}x{len(texts):04}", ctx.capabilities.batch_limit(_OPERATION)
-    is_begun = not begun.isdisjoint(texts)
-    if not (await ctx.get_step(key) or (not is_begun and fits(_texts(request, texts), limit))):
+    is_new = begun.starts.isdisjoint(texts)
+    if key not in begun.keys and not (is_new and fits(_texts(request, texts), limit)):
         return await _halves(request, texts, ctx, begun)
     try:
         return [await ctx.step(key, partial(_call, request, texts, ctx))]
@@ -145,9 +155,7 @@ async def _part(request: Embed, texts: range, ctx: Context, begun: frozenset[int
     return await _halves(request, texts, ctx, begun, learned=True)
 
 
-async def _halves(
-    request: Embed, texts: range, ctx: Context, begun: frozenset[int], *, learned: bool = False
-) -> list[Part]:
+async def _halves(request: Embed, texts: range, ctx: Context, begun: _Begun, *, learned: bool = False) -> list[Part]:
     first, second = halves(texts)
     if learned:  # one after the other: a refusal of the first may lower the limit for the second
         return [*await _part(request, first, ctx, begun), *await _part(request, second, ctx, begun)]

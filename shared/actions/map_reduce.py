@@ -97,7 +97,9 @@ class Summaries:
         although it was billed, `error`; or it is the exception. `key`: the text's step. `combining`: `text` holds
         summaries.
         """
-        (step,) = await side_by_side([self.ctx.step(key, partial(self._call, text, combining=combining, whole=whole))])
+        (step,) = await side_by_side(
+            [self.ctx.step(key, partial(self._call, text, key, combining=combining, whole=whole))]
+        )
         if isinstance(step, Exception):
             return [step]
         value: dict[str, Any] = step.value
@@ -114,13 +116,13 @@ class Summaries:
         )
         return [part for result in results for part in result]
 
-    async def _call(self, text: str, *, combining: bool, whole: bool) -> Step:
+    async def _call(self, text: str, key: str, *, combining: bool, whole: bool) -> Step:
         async with self._slots:
             if self._failure is not None:
                 raise self._failure
             tokens = estimate_tokens(text, self._anchors(combining))
             is_one = len(text.strip()) == 1  # picture
-            if tokens > self.size and not is_one:
+            if tokens > self.size and not is_one and key not in await self.ctx.step_keys():  # else it is bought
                 return self._split(text)
             words = None if whole else max(_MIN_WORDS, tokens // _TOKENS_PER_WORD)
             pictures = () if combining else self.pictures

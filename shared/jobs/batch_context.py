@@ -9,7 +9,7 @@ calls in the same steps, so a line is known by the step and by the number of its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,6 +83,10 @@ class BatchContext(ActionContext):
                 _step.reset(token)
 
         return await ActionContext.step(self, key, in_step)
+
+    async def step_keys(self) -> Collection[str]:
+        """See Context. What has a line was begun, too; the only call of a job without steps is named `whole`."""
+        return {key.partition("~")[0] or "whole" for key in self.lines}.union(await ActionContext.step_keys(self))
 
     async def call(self, operation: Operation) -> Response:
         """Return the answer of the call's line. Raises BatchWait if there is none yet; else as Context."""
