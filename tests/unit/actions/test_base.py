@@ -27,21 +27,31 @@ def test_unknown_action_is_refused():
         action_named("sing")
 
 
-@pytest.mark.parametrize(
-    ("name", "request_", "expected"),
-    [
-        ("chat", {"prompt": "x"}, False),
-        ("multi_chat", {"prompts": ["x"]}, False),
-        ("summarize", {"text": "x"}, False),
-        ("image", {"prompt": "x"}, True),
-        ("embed", {"texts": ["x"]}, False),
-        ("embed", {"texts": ["x"], "format": "npy"}, True),
-        ("raw", {"path": "x"}, False),
-        ("raw", {"path": "x", "response_type": "binary"}, True),
-    ],
-)
+KEEPS_BLOBS: list[tuple[str, dict[str, Any], bool]] = [
+    ("chat", {"prompt": "x"}, False),
+    ("multi_chat", {"prompts": ["x"]}, False),
+    ("summarize", {"text": "x"}, False),
+    ("summarize", {"blob": "inputs/c/a.pdf"}, False),
+    ("image", {"prompt": "x"}, True),
+    ("edit_image", {"images": ["inputs/c/a.png"], "prompt": "x"}, True),
+    ("transcribe", {"blob": "inputs/c/a.mp3"}, False),
+    ("speak", {"text": "x", "voice": "alloy"}, True),
+    ("embed", {"texts": ["x"]}, False),
+    ("embed", {"texts": ["x"], "format": "npy"}, True),
+    ("respond", {"input": "x"}, False),
+    ("raw", {"path": "x"}, False),
+    ("raw", {"path": "x", "response_type": "binary"}, True),
+]
+
+
+def test_every_action_has_an_example():
+    """Of whether its results are always in blobs."""
+    assert set(ACTIONS) == {name for name, *_ in KEEPS_BLOBS}
+
+
+@pytest.mark.parametrize(("name", "request_", "expected"), KEEPS_BLOBS)
 def test_some_results_are_always_in_blobs(name: str, request_: dict[str, Any], expected: bool):
-    """Images, NumPy files and binary responses are in blobs, whatever the job's `output` says."""
+    """Images, audio, NumPy files and binary responses are in blobs, whatever the job's `output` says."""
     action = action_named(name)
 
     assert expected is action.keeps_blobs(action.decode(json.dumps(request_).encode()))
