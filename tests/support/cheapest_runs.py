@@ -51,7 +51,7 @@ _NEW_SHARE = 0.3
 """Of bursts of jobs that are of another customer than those before."""
 _PRICES = [
     {"provider": provider, "model": "*", **labels, "input": price, "output": f"{4 * int(price)}"}
-    for provider in ("openai", "azure_openai")
+    for provider in ("openai", "azure_openai", "anthropic")
     for labels, price in (({}, "2"), ({"processing": "batch"}, "1"), ({"service_tier": "flex"}, "1"))
 ]
 _PRICES += [
@@ -60,6 +60,11 @@ _PRICES += [
     for hours, price, output in ((2, "1.4", "5.6"), (8, "1.2", "4.8"))
 ]
 
+_CLAUDE_ROUTES = {
+    "batches.create": "message_batches.create",
+    "batches.get": "message_batches.get",
+    "files.content": "message_batches.results",
+}
 Trait = Callable[[Account], None]
 
 
@@ -75,7 +80,11 @@ def _batches(times: int | None, **fault: Any) -> Trait:
 
 
 def _route(name: str, fault: Any, times: int | None = 1) -> Trait:
-    return lambda account: account.faults.route(name, fault, times)
+    def add(account: Account) -> None:
+        own = _CLAUDE_ROUTES.get(name, name) if account.style == "anthropic" else name
+        account.faults.route(own, fault, times)
+
+    return add
 
 
 def _without_direct_calls(account: Account) -> None:
@@ -181,6 +190,8 @@ class CheapestRuns:
     step_s: float = MINUTE
     """Between two times at which the timer runs."""
     actions: Sequence[str] = ("chat", "chat", "multi_chat", "summarize", "embed")
+    style: str = ""
+    """Of all accounts; empty: OpenAI's, and now and then Azure's."""
     traits: dict[str, list[str]] = field(default_factory=dict)
     """By customer."""
     jobs: dict[str, Sent] = field(default_factory=dict)
@@ -303,7 +314,7 @@ class CheapestRuns:
         traits = [self._order[len(self.traits) % len(self._order)]]
         if self.chance.random() < 1 / 2:
             traits.append(self.chance.choice(["flex refused", "flex full", *_SLOW]))
-        style = "azure" if self.chance.random() < 1 / 5 else "openai"
+        style = self.style or ("azure" if self.chance.random() < 1 / 5 else "openai")
         customer = self.app.customer(style=style)
         for trait in traits:
             {**TRAITS, **RESPONSE_TRAITS}[trait](self.app.accounts[customer])

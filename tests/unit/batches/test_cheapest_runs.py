@@ -51,6 +51,21 @@ async def test_three_hundred_responses(client, monkeypatch, seed: int) -> None:
     await _run(client, monkeypatch, seed, 300, hours=24, step_s=60, actions=("respond",))
 
 
+CLAUDE = {"style": "anthropic", "actions": ("chat", "chat", "multi_chat", "summarize")}
+
+
+async def test_claude_is_never_late_where_list_price_could_do_it(client, monkeypatch) -> None:
+    """See above. A batch whose creation got no answer is known only when it has ended."""
+    await _run(client, monkeypatch, 5, 40, hours=3, step_s=180, **CLAUDE)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+async def test_three_hundred_of_claude_s(client, monkeypatch) -> None:
+    """See above."""
+    await _run(client, monkeypatch, 6, 300, hours=24, step_s=60, **CLAUDE)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_a_thousand_of_the_cheapest(client, monkeypatch) -> None:
