@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from shared.actions.operation import JsonOperation
 from shared.billing.usage import Call
 from shared.connections.connection import Connection
 from shared.connections.endpoint import parse_endpoint
+from shared.contract.names import BlobName
 from shared.contract.result import OutputBlob
 from shared.errors import RateLimited, UpstreamRetryLater
 from shared.secret import Secret
@@ -48,6 +49,27 @@ def in_turn(*responses: Response | Exception) -> Respond:
         return current
 
     return respond
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """See `actions.base.InputFile`."""
+
+    data: bytes
+    version: str = "1"
+
+    @property
+    def size(self) -> int:
+        """See InputFile."""
+        return len(self.data)
+
+    async def read(self, start: int, size: int) -> bytes:
+        """See InputFile."""
+        return self.data[start : start + size]
+
+    async def chunks(self, start: int, size: int) -> AsyncIterator[bytes]:
+        """See InputFile."""
+        yield self.data[start : start + size]
 
 
 @dataclass
@@ -160,6 +182,18 @@ class MemoryContext:
     async def get_step(self, key: str) -> Step | None:
         """See Context."""
         return self.steps.get(key)
+
+    async def create(self, make: Callable[[], Awaitable[JsonOperation]]) -> tuple[Response, Sequence[str]]:
+        """See `actions.respond.ResponseCreator`. The response has ended at once."""
+        operation = await make()
+        return await self.call(operation), operation.adapted
+
+    async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> MemoryFile:
+        """See Context."""
+        assert at.startswith("input.")
+        file = MemoryFile(self.blobs[blob.name])
+        assert file.size <= max_bytes
+        return file
 
     async def save_blob(self, name: str, data: bytes, content_type: str) -> OutputBlob:
         """See Context."""

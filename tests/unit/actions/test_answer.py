@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from shared.actions import chat, embed, image, multi_chat, raw, summarize
+from shared.actions import chat, edit_image, embed, image, multi_chat, raw, respond, speak, summarize, transcribe
 from shared.actions.answer import answered_error
 from shared.actions.base import Completed
 from shared.actions.completion import content_text
+from shared.contract.job import ACTIONS
 from shared.errors import (
     ContentFiltered,
     CredentialRejected,
@@ -22,7 +23,8 @@ from shared.errors import (
 )
 from shared.upstream.error_mapping import map_error
 from shared.upstream.messages import Response
-from tests.support.endpoint import reply
+from tests.support.audio_samples import MP3
+from tests.support.endpoint import pixels, reply
 from tests.support.memory_context import MemoryContext, completion, in_turn, response, run_action
 from tests.support.workers import Worker
 
@@ -137,17 +139,27 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "summarize": (summarize, {"text": "A text."}),
     "embed": (embed, {"texts": ["Hi"]}),
     "image": (image, {"prompt": "A cat"}),
+    "edit_image": (edit_image, {"images": ["inputs/c/a.png"], "prompt": "A cat"}),
+    "transcribe": (transcribe, {"blob": "inputs/c/a.mp3"}),
+    "speak": (speak, {"text": "Hi", "voice": "alloy"}),
+    "respond": (respond, {"input": "Hi"}),
     "raw": (raw, {"path": "responses", "json": {}}),
     "raw, binary": (raw, {"path": "responses", "json": {}, "response_type": "binary"}),
     "raw, text": (raw, {"path": "responses", "json": {}, "response_type": "text"}),
 }
 
 
+def test_every_action_is_asked():
+    """Some in several ways."""
+    assert set(ACTIONS) == {name.partition(",")[0] for name in CALLS}
+
+
 @pytest.mark.parametrize("name", CALLS)
 async def test_an_answered_error_fails_every_action_and_is_metered(name: str):
     """The job fails with the endpoint's words, and the call is billed with what it consumed, once."""
     action, request = CALLS[name]
-    ctx = MemoryContext(in_turn(response({"error": ERROR, "usage": USAGE}, content_type="application/json")))
+    answer = response({"error": ERROR, "usage": USAGE}, content_type="application/json")
+    ctx = MemoryContext(in_turn(answer), blobs={"c/a.png": pixels(), "c/a.mp3": MP3})
 
     outcome, again = await run_action(action, request, ctx), None
     if name == "raw, binary":

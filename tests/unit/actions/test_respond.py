@@ -35,9 +35,13 @@ class CreatingContext(MemoryContext):
 
     async def create(self, make: Callable[[], Awaitable[JsonOperation]]) -> tuple[Response, Sequence[str]]:
         """See ResponseCreator."""
-        operation = await make()
-        assert self.memory is None or self.memory() is not None
-        return await self.call(operation), operation.adapted
+
+        async def checked() -> JsonOperation:
+            operation = await make()
+            assert self.memory is None or self.memory() is not None
+            return operation
+
+        return await MemoryContext.create(self, checked)
 
     async def read_blobs(self, blobs: Sequence[NamedBlob], *, max_bytes: int) -> InputBlobs:
         """See Context."""
