@@ -10,6 +10,8 @@ import struct
 from array import array
 from dataclasses import dataclass
 
+from shared.actions.audio_format import WAV_FILES
+
 HEAD_BYTES = 256 * 1024
 """Of a file. Its samples may begin after long descriptions."""
 _PCM, _FLOAT, _EXTENDED = 1, 3, 0xFFFE
@@ -56,7 +58,7 @@ class Wav:
 
 def read_wav(head: bytes, file_size: int) -> Wav | None:
     """Return where the samples of a file are that begins with `head`; None if it is no WAV without compression."""
-    if head[:4] not in {b"RIFF", b"RF64"} or head[8:12] != b"WAVE":
+    if head[:4] not in WAV_FILES or head[8:12] != b"WAVE":
         return None
     form, at, long_size = b"", 12, _UNKNOWN
     while at + 8 <= len(head):
@@ -65,7 +67,7 @@ def read_wav(head: bytes, file_size: int) -> Wav | None:
         if kind == b"data":
             size = long_size if size == _UNKNOWN else size
             return _wav(form, at, min(size or file_size, file_size - at))
-        if kind == b"ds64" and at + 16 <= len(head):  # of RF64: the sizes of the file and of its samples
+        if kind == b"ds64" and at + 16 <= len(head):  # the sizes of the file and of its samples
             (long_size,) = struct.unpack_from("<Q", head, at + 8)
         if kind == b"fmt ":
             form = head[at : at + size]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shared.actions.audio_format import inspect_audio
 from shared.actions.wav import HEAD_BYTES, Wav, quietest, read_wav
 from tests.support.audio_samples import described, spoken, wav
 
@@ -64,14 +65,16 @@ def test_floating_point_is_no_compression(bits: int):
     assert 0 == quietest(samples, layout) % (bits // 8)
 
 
-def test_what_follows_the_samples_of_a_long_file_is_none_of_them():
-    """RF64, for files beyond 4 GB and of recorders that prepare for that, has its sizes in a chunk of their own."""
+@pytest.mark.parametrize("name", [b"RF64", b"BW64"])
+def test_what_follows_the_samples_of_a_long_file_is_none_of_them(name: bytes):
+    """WAV beyond 4 GB, and of recorders that prepare for that, has its sizes in a chunk of their own."""
     samples, tags = b"\1\2" * 100, b"LIST\4\0\0\0abcd"
     sizes = b"ds64" + struct.pack("<IQQQI", 28, 0, len(samples), 100, 0)
-    data = b"RF64\xff\xff\xff\xffWAVE" + sizes + form(1, 1, 8000, 16) + b"data\xff\xff\xff\xff" + samples + tags
+    data = name + b"\xff\xff\xff\xffWAVE" + sizes + form(1, 1, 8000, 16) + b"data\xff\xff\xff\xff" + samples + tags
 
     layout = read_wav(data, len(data))
 
+    assert inspect_audio(data) == inspect_audio(wav())
     assert layout is not None
     assert samples == data[layout.start : layout.start + layout.size]
 
