@@ -36,14 +36,14 @@ _CALLS: dict[str, tuple[int, tuple[int, ...]]] = {
         0xC000003E,
         (
             *(0, 1, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 20, 24, 25, 28, 39, 60, 63, 96, 98, 99, 131, 186),
-            *(201, 202, 204, 273, 228, 229, 231, 262, 318, 324, 334),
+            *(201, 202, 204, 273, 228, 229, 231, 318, 324, 334),
         ),
     ),
     "aarch64": (
         0xC00000B7,
         (
             *(63, 64, 57, 80, 62, 222, 226, 215, 214, 134, 135, 139, 67, 65, 66, 124, 216, 233, 172, 93, 160, 169),
-            *(165, 179, 132, 178, 98, 123, 99, 113, 114, 94, 79, 278, 283, 293),
+            *(165, 179, 132, 178, 98, 123, 99, 113, 114, 94, 278, 283, 293),
         ),
     ),
 }
@@ -51,8 +51,8 @@ _CALLS: dict[str, tuple[int, tuple[int, ...]]] = {
 By machine: what the kernel calls it, and the numbers of the system calls that are left, in this order: read, write,
 close, fstat, lseek, mmap, mprotect, munmap, brk, rt_sigaction, rt_sigprocmask, rt_sigreturn, pread64, readv, writev,
 sched_yield, mremap, madvise, getpid, exit, uname, gettimeofday, getrusage, sysinfo, sigaltstack, gettid, time (but on
-aarch64), futex, sched_getaffinity, set_robust_list, clock_gettime, clock_getres, exit_group, newfstatat, getrandom,
-membarrier, rseq.
+aarch64), futex, sched_getaffinity, set_robust_list, clock_gettime, clock_getres, exit_group, getrandom, membarrier,
+rseq.
 """
 
 
