@@ -88,6 +88,16 @@ async def test_a_page_is_filtered(table: Table, partition: str) -> None:
     assert ["j_edge", "j_none", "j_old", "j_stuck"] == await page(older={TIMESTAMP: now + timedelta(hours=1)})
 
 
+async def test_an_empty_text_is_none_that_is_searched(table: Table, partition: str) -> None:
+    """Nor is a column that is not there."""
+    for key, values in {"p_1": {"provider_id": ""}, "p_2": {"provider_id": "b1"}, "p_3": {"other": "x"}}.items():
+        await table.insert(Row(partition, key, values))
+
+    page = await table.page(partition, "p_", "p`", where={"provider_id ne": ""}, columns=("provider_id",))
+
+    assert [("p_2", {"provider_id": "b1"})] == [(row.key, dict(row.values)) for row in page.rows]
+
+
 async def test_a_page_has_the_requested_columns(table: Table, partition: str) -> None:
     """
     A page has the named columns, for an empty list only the keys, and by default all columns. When Storage wrote a row
