@@ -18,6 +18,7 @@ from shared.contract.price_book import decode_price_book
 from shared.upstream.client import UpstreamClient
 from tests.support.claude_types import check_request
 from tests.support.patience import PatientApp, patient_app
+from tests.support.patient_budgets import monthly, put, total
 
 HOUR = 3600.0
 LIST_PRICE = {"provider": "anthropic", "model": "claude-sonnet-4-5*", "input": "2", "output": "8"}
@@ -77,6 +78,31 @@ async def test_a_statement_has_what_the_journal_has(at: PatientApp, fault: Batch
     assert account.journal.bought_twice() == {}
     billed = sorted(each.request_id for each in account.journal.billed())
     assert billed == sorted(row["request_id"] for row in at.rows(customer, "u_"))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_budget_reserves_half_of_the_list_price(at: PatientApp, refused: bool) -> None:
+    """And spends what the journal says; without a price for a batch, it refuses the job."""
+    prices = PRICES[:1] if refused else PRICES
+    book = decode_price_book(json.dumps({"currency": "USD", "prices": prices}).encode())
+    await at.worker.services.price_books.publish(book, replaces=None, by="ann")
+    reserved = {}
+    for processing in ("batch", "cheapest"):
+        customer = at.customer(style="anthropic")
+        await put(at, customer, main=monthly("1000", unit="USD"))
+        work = {"prompt": "Hello?", "parameters": {"max_tokens": 100}}
+        job = await at.send(customer, input=work, options={"processing": processing})
+        await at.deliver()
+        reserved[processing] = total(at.memory.table, customer, "main").reserved
+        await at.finish([job])
+        if refused and processing == "batch":
+            assert at.result(job)["error"]["code"] == "budget_exceeded"
+            continue
+        assert at.result(job)["status"] == "succeeded"
+        if not refused:
+            assert total(at.memory.table, customer, "main") == (at.accounts[customer].journal.totals().cost, 0)
+    assert reserved["cheapest"] > 0
+    assert reserved["batch"] == (0 if refused else reserved["cheapest"] / 2)
 
 
 async def test_a_line_s_refusal_is_one_by_the_error_table_and_is_not_billed(at: PatientApp) -> None:
