@@ -20,6 +20,7 @@ async def test_audio_is_a_blob_and_its_text_is_counted():
     outcomes = [await run_action(speak, INPUT, ctx) for _ in range(2)]
 
     assert [{"model": "m", "input": "Grüße 😀", "voice": "alloy", "response_format": "mp3", "speed": 2}] == ctx.bodies
+    assert ctx.called[0].request.url.endswith("/openai/v1/audio/speech")
     assert {"speech.mp3": MP3} == ctx.blobs
     for outcome in outcomes:
         assert isinstance(outcome, Completed)
@@ -35,5 +36,5 @@ async def test_a_connection_without_speech_is_refused():
     """Before anything is sent."""
     ctx = MemoryContext(in_turn(), endpoint="https://r.services.ai.azure.com/models")
 
-    with pytest.raises(ConnectionInvalid, match="speech"):
+    with pytest.raises(ConnectionInvalid, match="has no speech:"):
         await run_action(speak, INPUT, ctx)
