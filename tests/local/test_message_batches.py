@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from decimal import Decimal
 
-import anthropic
 import httpx
 import pytest
 
@@ -14,6 +13,7 @@ from local.provider.faults import LOST, BatchFault, CallFault
 from local.provider.journal import Prices
 from local.stack.customers import demo_customers, onboard, vault_client, with_patient_claude
 from local.stack.stack import PATIENT_CLAUDE, add_accounts
+from tests.support.sdks import anthropic
 
 
 def params(prompt="Hello", **more):

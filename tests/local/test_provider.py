@@ -8,7 +8,6 @@ from decimal import Decimal
 
 import httpx
 import pytest
-from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from local.provider import server as provider
 from local.provider.account import Durations
@@ -17,6 +16,7 @@ from local.stack.customers import demo_customers, onboard, vault_client
 from local.stack.stack import PATIENT, add_accounts
 from shared.connections.endpoint import parse_endpoint
 from tests.support.provider_files import CHAT, chat, create, get, jsonl, line, read, upload
+from tests.support.sdks import openai
 
 DAY_S = 86_400
 
@@ -24,7 +24,7 @@ DAY_S = 86_400
 async def test_batch_with_the_official_client(endpoint):
     """Upload, create, wait, download, delete: each answer is what OpenAI's client expects."""
     account = endpoint.account(prices=Prices(Decimal(4), Decimal(8)))
-    async with AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
+    async with openai.AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
         file = await client.files.create(file=("lines.jsonl", jsonl().encode()), purpose="batch")
         batch = await client.batches.create(
             input_file_id=file.id, endpoint=CHAT, completion_window="24h", metadata={"ours": "1"}
@@ -55,7 +55,7 @@ async def test_azure_with_its_official_client(endpoint):
     """The older style has files and batches at the resource, calls under a deployment; and Azure's peculiarities."""
     account = endpoint.account(style="azure", azure_objects=True)
     options = {"azure_endpoint": account.root_url, "api_key": account.key, "api_version": "2024-10-21"}
-    async with AsyncAzureOpenAI(**options) as client:
+    async with openai.AsyncAzureOpenAI(**options) as client:
         file = await client.files.create(file=("lines.jsonl", jsonl().encode()), purpose="batch")
         batch = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
         first = batch
@@ -138,7 +138,7 @@ async def test_cancelling_keeps_what_is_done(endpoint, account, account_http):
 
 async def test_responses_in_the_background(endpoint, account):
     """A response is queued, in progress, then completed; cancelling is idempotent, and may come too late."""
-    async with AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
+    async with openai.AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
         made, other = [
             await client.responses.create(model="m", input=text, background=True) for text in ("hello", "cancelled")
         ]
@@ -284,7 +284,7 @@ async def test_limits_of_an_answer(account_http):
 async def test_embeddings_with_the_official_client(endpoint):
     """The official client asks for base64; equal texts have equal vectors, other texts other ones."""
     account = endpoint.account(style="azure")
-    async with AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
+    async with openai.AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
         answer = await client.embeddings.create(model="m", input=["a", "a", "b"])
 
     first, second, third = [each.embedding for each in answer.data]

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from aiohttp import web
-from openai import AsyncOpenAI
 
 from local.provider import server as provider
 from local.provider.faults import (
@@ -28,6 +27,7 @@ from local.provider.files import store
 from local.provider.webhooks import subscribe
 from tests.support.loopback import serve
 from tests.support.provider_files import CHAT, chat, create, get, jsonl, line, read, upload
+from tests.support.sdks import openai
 from tests.support.signatures import signed
 
 DAY_S = 86_400
@@ -279,7 +279,7 @@ async def test_webhooks(endpoint, account, account_http):
 async def test_official_client_buys_twice(endpoint, account):
     """The official client repeats a create whose answer was lost, and the journal shows what that costs."""
     account.faults.route("batches.create", LOST)
-    async with AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
+    async with openai.AsyncOpenAI(api_key=account.key, base_url=account.url) as client:
         file = await client.files.create(file=("lines.jsonl", jsonl(2).encode()), purpose="batch")
         await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
     await endpoint.advance(10)

@@ -5,38 +5,28 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, get_type_hints
 
-from anthropic.types import (
-    Base64ImageSourceParam,
-    DocumentBlockParam,
-    ImageBlockParam,
-    MetadataParam,
-    OutputConfigParam,
-    RedactedThinkingBlockParam,
-    TextBlockParam,
-    ThinkingBlockParam,
-    ToolChoiceParam,
-    ToolParam,
-    ToolResultBlockParam,
-    ToolUseBlockParam,
-    URLImageSourceParam,
-)
-from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-_BLOCKS: dict[str, Any] = {
-    "text": TextBlockParam,
-    "image": ImageBlockParam,
-    "document": DocumentBlockParam,
-    "tool_use": ToolUseBlockParam,
-    "tool_result": ToolResultBlockParam,
-    "thinking": ThinkingBlockParam,
-    "redacted_thinking": RedactedThinkingBlockParam,
+from tests.support.sdks import anthropic
+
+# The types by name: what loads the package is a test.
+_BLOCKS: dict[str, str] = {
+    "text": "TextBlockParam",
+    "image": "ImageBlockParam",
+    "document": "DocumentBlockParam",
+    "tool_use": "ToolUseBlockParam",
+    "tool_result": "ToolResultBlockParam",
+    "thinking": "ThinkingBlockParam",
+    "redacted_thinking": "RedactedThinkingBlockParam",
 }
-_SOURCES: dict[str, Any] = {"base64": Base64ImageSourceParam, "url": URLImageSourceParam}
-_OWN: dict[str, Any] = {
-    "metadata": MetadataParam,
-    "output_config": OutputConfigParam,
-    "tool_choice": ToolChoiceParam,
+_SOURCES: dict[str, str] = {
+    "base64": "Base64ImageSourceParam",
+    "url": "URLImageSourceParam",
+}
+_OWN: dict[str, str] = {
+    "metadata": "MetadataParam",
+    "output_config": "OutputConfigParam",
+    "tool_choice": "ToolChoiceParam",
 }
 _OLDER = {"temperature", "top_p", "top_k"}
 """Parameters that the SDK's version of the API has no more, and the version that we send has."""
@@ -44,15 +34,19 @@ _OLDER = {"temperature", "top_p", "top_k"}
 
 def check_request(body: dict[str, Any]) -> None:
     """Fail unless the SDK's types have every member of a request, and take its value; nor may two turns be alike."""
-    unknown = body.keys() - get_type_hints(MessageCreateParamsNonStreaming).keys() - _OLDER
+    unknown = (
+        body.keys()
+        - get_type_hints(anthropic.types.message_create_params.MessageCreateParamsNonStreaming).keys()
+        - _OLDER
+    )
     assert not unknown, f"members that the SDK does not know: {unknown}"
     for name, kind in _OWN.items():
         if name in body:
-            TypeAdapter(kind).validate_python(body[name])
+            TypeAdapter(_type(kind)).validate_python(body[name])
     for tool in body.get("tools", ()):
-        _check(ToolParam, tool)
+        _check("ToolParam", tool)
     for block in body.get("system", ()):
-        _check(TextBlockParam, block)
+        _check("TextBlockParam", block)
     roles = [message["role"] for message in body["messages"]]
     assert all(before != after for before, after in pairwise(roles)), roles
     assert set(roles) <= {"user", "assistant"}
@@ -73,6 +67,11 @@ def check_block(block: dict[str, Any]) -> None:
     assert block["type"] != "text" or block["text"], "Claude refuses an empty text"
 
 
-def _check(kind: Any, value: dict[str, Any]) -> None:
+def _check(name: str, value: dict[str, Any]) -> None:
+    kind = _type(name)
     TypeAdapter(kind).validate_python(value)
     assert value.keys() <= get_type_hints(kind).keys(), value
+
+
+def _type(name: str) -> Any:
+    return getattr(anthropic.types, name)

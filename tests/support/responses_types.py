@@ -2,63 +2,54 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any, get_type_hints
 
-from openai.types.responses import (
-    CustomToolParam,
-    EasyInputMessageParam,
-    FunctionToolParam,
-    ResponseCustomToolCallOutputParam,
-    ResponseCustomToolCallParam,
-    ResponseFormatTextConfigParam,
-    ResponseFunctionToolCallParam,
-    ResponseInputFileParam,
-    ResponseInputImageParam,
-    ResponseInputTextParam,
-    ResponseReasoningItemParam,
-    ResponseTextConfigParam,
-    ToolChoiceAllowedParam,
-    ToolChoiceCustomParam,
-    ToolChoiceFunctionParam,
-)
-from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
-from openai.types.responses.response_input_item_param import FunctionCallOutput
-from openai.types.shared_params import Reasoning
 from pydantic import TypeAdapter
 
-_ITEMS: dict[str, Any] = {
-    "message": EasyInputMessageParam,
-    "function_call": ResponseFunctionToolCallParam,
-    "custom_tool_call": ResponseCustomToolCallParam,
-    "function_call_output": FunctionCallOutput,
-    "custom_tool_call_output": ResponseCustomToolCallOutputParam,
-    "reasoning": ResponseReasoningItemParam,
+from tests.support.sdks import openai
+
+# The types by name: what loads the package is a test.
+_ITEMS: dict[str, str] = {
+    "message": "responses.EasyInputMessageParam",
+    "function_call": "responses.ResponseFunctionToolCallParam",
+    "custom_tool_call": "responses.ResponseCustomToolCallParam",
+    "function_call_output": "responses.response_input_item_param.FunctionCallOutput",
+    "custom_tool_call_output": "responses.ResponseCustomToolCallOutputParam",
+    "reasoning": "responses.ResponseReasoningItemParam",
 }
-_PARTS: dict[str, Any] = {
-    "input_text": ResponseInputTextParam,
-    "input_image": ResponseInputImageParam,
-    "input_file": ResponseInputFileParam,
+_PARTS: dict[str, str] = {
+    "input_text": "responses.ResponseInputTextParam",
+    "input_image": "responses.ResponseInputImageParam",
+    "input_file": "responses.ResponseInputFileParam",
 }
-_TOOLS: dict[str, Any] = {"function": FunctionToolParam, "custom": CustomToolParam}
-_CHOICES: dict[str, Any] = {
-    "function": ToolChoiceFunctionParam,
-    "custom": ToolChoiceCustomParam,
-    "allowed_tools": ToolChoiceAllowedParam,
+_TOOLS: dict[str, str] = {
+    "function": "responses.FunctionToolParam",
+    "custom": "responses.CustomToolParam",
 }
-_OBJECTS: dict[str, Any] = {"text": ResponseTextConfigParam, "reasoning": Reasoning}
+_CHOICES: dict[str, str] = {
+    "function": "responses.ToolChoiceFunctionParam",
+    "custom": "responses.ToolChoiceCustomParam",
+    "allowed_tools": "responses.ToolChoiceAllowedParam",
+}
+_OBJECTS: dict[str, str] = {
+    "text": "responses.ResponseTextConfigParam",
+    "reasoning": "shared_params.Reasoning",
+}
 
 
 def check_request(body: dict[str, Any]) -> None:
     """Fail unless the SDK's types have every member of a request, and take its value."""
-    unknown = body.keys() - get_type_hints(ResponseCreateParamsNonStreaming).keys()
+    whole = openai.types.responses.response_create_params.ResponseCreateParamsNonStreaming
+    unknown = body.keys() - get_type_hints(whole).keys()
     assert not unknown, f"members that the SDK does not know: {unknown}"
     plain = {name: value for name, value in body.items() if name != "input"}
-    TypeAdapter(ResponseCreateParamsNonStreaming).validate_python({"model": "m", **plain})
+    TypeAdapter(whole).validate_python({"model": "m", **plain})
     for name, kind in _OBJECTS.items():
         if name in body:
             _check(kind, body[name])
     if (form := body.get("text", {}).get("format")) is not None:
-        TypeAdapter(ResponseFormatTextConfigParam).validate_python(form)
+        TypeAdapter(openai.types.responses.ResponseFormatTextConfigParam).validate_python(form)
     for tool in body.get("tools", ()):
         _check(_TOOLS[tool["type"]], tool)
     if isinstance(choice := body.get("tool_choice"), dict):
@@ -75,6 +66,7 @@ def check_item(item: dict[str, Any]) -> None:
         _check(_PARTS[part["type"]], part)
 
 
-def _check(kind: Any, value: dict[str, Any]) -> None:
+def _check(name: str, value: dict[str, Any]) -> None:
+    kind = attrgetter(name)(openai.types)
     TypeAdapter(kind).validate_python(value)
     assert value.keys() <= get_type_hints(kind).keys(), value

@@ -12,25 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from anthropic import (
-    APIStatusError,
-    AsyncAnthropic,
-    AsyncAnthropicFoundry,
-    AuthenticationError,
-    BadRequestError,
-    ConflictError,
-    ContentTooLargeError,
-    GatewayTimeoutError,
-    InternalServerError,
-    NotFoundError,
-    OverloadedError,
-    PaymentRequiredError,
-    PermissionDeniedError,
-    RateLimitError,
-)
 
 from tests.support.endpoint import Answer, Received, claude_error, claude_message
 from tests.support.harness import Customer, Harness
+from tests.support.sdks import anthropic
 
 MODEL = "my-claude"
 ANY = "any value"
@@ -44,19 +29,23 @@ class Shape:
     name: str
     path: str
     """After the host."""
-    client: Callable[[str, str], AsyncAnthropic]
+    client: Callable[[str, str], anthropic.AsyncAnthropic]
     """Makes the client from the endpoint's URL and a key."""
 
 
 SHAPES = [
-    Shape("foundry", "/anthropic", lambda url, key: AsyncAnthropicFoundry(base_url=f"{url}/anthropic/", api_key=key)),
+    Shape(
+        "foundry",
+        "/anthropic",
+        lambda url, key: anthropic.AsyncAnthropicFoundry(base_url=f"{url}/anthropic/", api_key=key),
+    ),
     Shape(
         "foundry, as its portal shows it",
         "/anthropic/v1/messages",
-        lambda url, key: AsyncAnthropicFoundry(base_url=f"{url}/anthropic/", api_key=key),
+        lambda url, key: anthropic.AsyncAnthropicFoundry(base_url=f"{url}/anthropic/", api_key=key),
     ),
-    Shape("anthropic", "", lambda url, key: AsyncAnthropic(base_url=url, api_key=key)),
-    Shape("a gateway", "/ai/v1", lambda url, key: AsyncAnthropic(base_url=f"{url}/ai", api_key=key)),
+    Shape("anthropic", "", lambda url, key: anthropic.AsyncAnthropic(base_url=url, api_key=key)),
+    Shape("a gateway", "/ai/v1", lambda url, key: anthropic.AsyncAnthropic(base_url=f"{url}/ai", api_key=key)),
 ]
 TOOL = {"name": "f", "description": "F.", "input_schema": {"type": "object", "properties": {}}}
 SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -181,7 +170,9 @@ async def test_answers_are_what_the_sdk_reads(harness: Harness):
     for each in (customer.account, account):
         each.will_answer(answer)
 
-    async with AsyncAnthropicFoundry(base_url=f"{harness.endpoint.url}/anthropic/", api_key=account.key) as client:
+    async with anthropic.AsyncAnthropicFoundry(
+        base_url=f"{harness.endpoint.url}/anthropic/", api_key=account.key
+    ) as client:
         theirs = await client.messages.create(model=MODEL, messages=USER, max_tokens=9)  # type: ignore[arg-type]
     result = await customer.run(input={"messages": USER})
 
@@ -212,30 +203,31 @@ async def test_answers_are_what_the_sdk_reads(harness: Harness):
     )
 
 
-ERRORS: dict[type[APIStatusError], tuple[Answer, str]] = {
-    BadRequestError: (claude_error(400, "invalid_request_error", "No."), "request_rejected"),
-    AuthenticationError: (claude_error(401, "authentication_error", "No."), "credential_rejected"),
-    PaymentRequiredError: (claude_error(402, "billing_error", "No."), "quota_exhausted"),
-    PermissionDeniedError: (claude_error(403, "permission_error", "No."), "credential_rejected"),
-    NotFoundError: (claude_error(404, "not_found_error", "model: x"), "model_not_found"),
-    ConflictError: (claude_error(409, "conflict_error", "No."), "request_rejected"),
-    ContentTooLargeError: (claude_error(413, "request_too_large", "No."), "request_rejected"),
-    RateLimitError: (claude_error(429, "rate_limit_error", "No."), "rate_limited"),
-    InternalServerError: (claude_error(500, "api_error", "No."), "provider_unavailable"),
-    GatewayTimeoutError: (claude_error(504, "timeout_error", "No."), "provider_unavailable"),
-    OverloadedError: (claude_error(529, "overloaded_error", "No."), "provider_unavailable"),
+ERRORS: dict[str, tuple[Answer, str]] = {
+    "BadRequestError": (claude_error(400, "invalid_request_error", "No."), "request_rejected"),
+    "AuthenticationError": (claude_error(401, "authentication_error", "No."), "credential_rejected"),
+    "PaymentRequiredError": (claude_error(402, "billing_error", "No."), "quota_exhausted"),
+    "PermissionDeniedError": (claude_error(403, "permission_error", "No."), "credential_rejected"),
+    "NotFoundError": (claude_error(404, "not_found_error", "model: x"), "model_not_found"),
+    "ConflictError": (claude_error(409, "conflict_error", "No."), "request_rejected"),
+    "ContentTooLargeError": (claude_error(413, "request_too_large", "No."), "request_rejected"),
+    "RateLimitError": (claude_error(429, "rate_limit_error", "No."), "rate_limited"),
+    "InternalServerError": (claude_error(500, "api_error", "No."), "provider_unavailable"),
+    "GatewayTimeoutError": (claude_error(504, "timeout_error", "No."), "provider_unavailable"),
+    "OverloadedError": (claude_error(529, "overloaded_error", "No."), "provider_unavailable"),
 }
 
 
-@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-async def test_errors_are_those_of_the_sdk(harness: Harness, kind: type[APIStatusError]):
+@pytest.mark.parametrize("name", ERRORS)
+async def test_errors_are_those_of_the_sdk(harness: Harness, name: str):
     """What the SDK has a class for has its code here, with the same status and request id."""
-    answer, code = ERRORS[kind]
+    answer, code = ERRORS[name]
+    kind: type[anthropic.APIStatusError] = getattr(anthropic, name)
     customer, account = claude(harness), harness.endpoint.account()
     for each in (customer.account, account):
         each.will_answer(answer)
 
-    async with AsyncAnthropic(base_url=harness.endpoint.url, api_key=account.key, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(base_url=harness.endpoint.url, api_key=account.key, max_retries=0) as client:
         with pytest.raises(kind) as raised:
             await client.messages.create(model=MODEL, messages=USER, max_tokens=9)  # type: ignore[arg-type]
     result = await customer.run(input={"messages": USER}, options={"max_retries": 0})

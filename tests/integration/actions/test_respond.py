@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest_asyncio
-from openai import AsyncOpenAI
 
 from local.provider import server
 from local.provider.account import Account
 from local.provider.faults import ResponseFault
 from tests.support.endpoint import pixels
 from tests.support.harness import Customer, Harness, decoded
+from tests.support.sdks import openai
 
 WITHIN_S = 20.0
 PDF = b"%PDF-1.7 a document"
@@ -92,7 +92,7 @@ async def test_the_request_is_the_official_clients(harness: Harness, account: Ac
         for kind, data in {"application/pdf": PDF, "image/png": pixels()}.items()
     ]
     inlined = content({"filename": "a.pdf", "file_data": urls[0]}, {"image_url": urls[1]})
-    async with AsyncOpenAI(base_url=account.url, api_key=account.key) as client:
+    async with openai.AsyncOpenAI(base_url=account.url, api_key=account.key) as client:
         created = await client.responses.create(
             model="gpt-4o",
             input=[{"role": "user", "content": inlined}],  # type: ignore[list-item, misc]
@@ -120,6 +120,6 @@ async def test_a_cancelled_job_cancels_its_response(harness: Harness, account: A
     result = await finish(customer, body)
     assert "cancelled" == result["error"]["code"]
     (response,) = account.responses
-    async with AsyncOpenAI(base_url=account.url, api_key=account.key) as client:
+    async with openai.AsyncOpenAI(base_url=account.url, api_key=account.key) as client:
         assert "cancelled" == (await client.responses.retrieve(response)).status
     assert ["unanswered"] == [record["outcome"] for record in await customer.usage()]

@@ -16,13 +16,13 @@ import pytest
 from azure.ai.inference.aio import ChatCompletionsClient, EmbeddingsClient
 from azure.ai.inference.models import JsonSchemaFormat
 from azure.core.credentials import AzureKeyCredential
-from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from shared.contract.job import ACTIONS
 from tests.support.endpoint import Received, images, pixels
 from tests.support.forms import read_form
 from tests.support.harness import Harness
 from tests.support.input_blobs import BLOBS, with_blobs
+from tests.support.sdks import openai
 
 GA = "2024-10-21"
 PREVIEW = "2025-04-01-preview"
@@ -35,8 +35,6 @@ CHATS = {"chat", "multi_chat"}
 BACKGROUND = {"background": True, "store": True}
 IN_PREVIEW = {"image", "edit_image", "transcribe", "speak"}
 
-Client = AsyncOpenAI | AsyncAzureOpenAI
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -46,17 +44,17 @@ class Shape:
     path: str
     """After the host."""
     secret: Mapping[str, str]
-    client: Callable[[str, str], Client] | None
+    client: Callable[[str, str], openai.AsyncOpenAI] | None
     """Makes the client from the endpoint's URL and a key; None for the older route, which has an SDK of its own."""
     style: str = "v1"
 
 
-def _v1(path: str, **options: Any) -> Callable[[str, str], Client]:
-    return lambda url, key: AsyncOpenAI(base_url=f"{url}{path}", api_key=key, max_retries=0, **options)
+def _v1(path: str, **options: Any) -> Callable[[str, str], openai.AsyncOpenAI]:
+    return lambda url, key: openai.AsyncOpenAI(base_url=f"{url}{path}", api_key=key, max_retries=0, **options)
 
 
-def _azure(**options: Any) -> Callable[[str, str], Client]:
-    return lambda url, key: AsyncAzureOpenAI(azure_endpoint=url, api_key=key, max_retries=0, **options)
+def _azure(**options: Any) -> Callable[[str, str], openai.AsyncOpenAI]:
+    return lambda url, key: openai.AsyncAzureOpenAI(azure_endpoint=url, api_key=key, max_retries=0, **options)
 
 
 AZURE, FOUNDRY = {"provider": "azure_openai"}, {"provider": "foundry"}
@@ -460,7 +458,7 @@ async def test_post_without_a_body_is_the_sdks(harness: Harness):
     customer, sdk_account = harness.customer(), harness.endpoint.account()
 
     await customer.run(action="raw", input={"path": "batches/b1/cancel", "method": "POST"})
-    async with AsyncOpenAI(base_url=f"{harness.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
+    async with openai.AsyncOpenAI(base_url=f"{harness.endpoint.url}/openai/v1", api_key=sdk_account.key) as client:
         await client.batches.cancel("b1")
 
     (ours,), (theirs,) = customer.account.received, sdk_account.received

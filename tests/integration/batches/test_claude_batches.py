@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from anthropic import AsyncAnthropic
 
 from local.provider import server
 from local.provider.account import Account
@@ -51,6 +50,7 @@ from tests.support.endpoint import claude_error, reply, reset, truncated
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryTable
 from tests.support.loopback import serve
+from tests.support.sdks import anthropic
 
 KEY = "sk-ant-MARKED-0123456789"
 
@@ -88,7 +88,7 @@ class Work:
     endpoint: server.Endpoint
     account: Account
     batches: ClaudeBatches
-    sdk: AsyncAnthropic
+    sdk: anthropic.AsyncAnthropic
 
     async def create_by_sdk(self, count: int = 1) -> str:
         """Have the SDK create a batch; return its id."""
@@ -103,7 +103,7 @@ async def work() -> AsyncIterator[Work]:
     clock.advance(now().timestamp() - clock())
     async with server.start(clock) as endpoint, open_client() as client:
         account = endpoint.account(style="anthropic")
-        async with AsyncAnthropic(api_key=account.key, base_url=endpoint.url, max_retries=0) as sdk:
+        async with anthropic.AsyncAnthropic(api_key=account.key, base_url=endpoint.url, max_retries=0) as sdk:
             yield Work(endpoint, account, batches_at(client, account.url, account.key), sdk)
         assert {} == client._sockets.taken
 
@@ -120,7 +120,7 @@ async def test_a_batch_is_created_as_the_sdk_does(work: Work):
     requests: Any = [{"custom_id": full_id(lines.batch.batch_id, n), "params": body(n)} for n in range(3)]
     async with serve(answer) as url, open_client() as client:
         created = await batches_at(client, url).create(lines, begin=do_nothing)
-        async with AsyncAnthropic(api_key=KEY, base_url=url, max_retries=0) as sdk:
+        async with anthropic.AsyncAnthropic(api_key=KEY, base_url=url, max_retries=0) as sdk:
             await sdk.messages.batches.create(requests=requests)
 
     ours, theirs = received

@@ -10,8 +10,6 @@ import httpx2
 import mcp_types
 import pytest
 import pytest_asyncio
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
@@ -19,6 +17,7 @@ from shared.http.mcp_messages import STATELESS, WITH_INITIALIZE
 from tests.support.endpoint import Endpoint, error
 from tests.support.live_server import LiveServer, serve
 from tests.support.principals import token
+from tests.support.sdks import mcp
 
 MODES = ("auto", "legacy")
 
@@ -47,7 +46,9 @@ async def test_the_protocols_own_client_runs_a_job(live: LiveServer, mode: Any):
     headers = token("Jobs.Submit", "Jobs.Read", customer=mine.name)
     async with (
         httpx2.AsyncClient(headers=headers, trust_env=False, timeout=90) as http,
-        Client(streamable_http_client(f"{live.url}/api/mcp", http_client=http), mode=mode) as client,
+        mcp.Client(
+            mcp.client.streamable_http.streamable_http_client(f"{live.url}/api/mcp", http_client=http), mode=mode
+        ) as client,
     ):
         listed = await client.list_tools()
         job = mine.job(job_id="agents")
@@ -76,7 +77,9 @@ async def test_a_job_that_is_not_done_in_time_is_followed(live: LiveServer):
     headers = token("Jobs.Submit", "Jobs.Read", customer=customer.name)
     async with (
         httpx2.AsyncClient(headers=headers, trust_env=False, timeout=90) as http,
-        Client(streamable_http_client(f"{live.url}/api/mcp", http_client=http)) as client,
+        mcp.Client(
+            mcp.client.streamable_http.streamable_http_client(f"{live.url}/api/mcp", http_client=http)
+        ) as client,
     ):
         job = customer.job(job_id="slow", input={"prompt": "MARKED-PROMPT"})
         status = await client.call_tool("submit_job", {"job": job})

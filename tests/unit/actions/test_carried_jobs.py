@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
-from openai import AsyncOpenAI
 
 from shared.contract.budget import Budget
 from tests.support.customers import Customer
 from tests.support.endpoint import reply
+from tests.support.sdks import openai
 from tests.support.workers import Worker
 
 ONLY_RESPONSES = "This model is only supported in v1/responses and not in v1/chat/completions."
@@ -132,7 +132,7 @@ async def test_the_request_is_the_official_clients(worker: Worker):
     ]
 
     result = await worker.run(customer, input={"messages": messages, "parameters": parameters})
-    async with AsyncOpenAI(base_url=f"{customer.account.base}/v1", api_key=customer.account.key) as client:
+    async with openai.AsyncOpenAI(base_url=f"{customer.account.base}/v1", api_key=customer.account.key) as client:
         response = await client.responses.create(
             model="gpt-6-codex",
             input=[

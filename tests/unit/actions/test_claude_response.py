@@ -6,10 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from anthropic.types import Message
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion
 
 from shared.actions.chat import parse_chat
 from shared.actions.claude_messages import read_conversation
@@ -19,6 +17,7 @@ from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable
 from shared.upstream.messages import Response
 from tests.support.memory_context import response
+from tests.support.sdks import anthropic, openai
 
 USAGE = {
     "input_tokens": 10,
@@ -46,7 +45,7 @@ def message(*blocks: dict[str, Any], stop_reason: str | None = "end_turn", **mor
         "stop_sequence": None,
         "usage": USAGE,
     } | more
-    Message.model_validate(body)
+    anthropic.types.Message.model_validate(body)
     return body
 
 
@@ -67,7 +66,7 @@ def test_an_answer_has_the_shape_of_openais():
     assert USE["input"] == json.loads(call["function"]["arguments"])
     assert ("Hm.", [THINKING]) == (choice["message"]["reasoning_content"], choice["message"]["thinking_blocks"])
     assert "content_blocks" not in choice["message"]
-    ChatCompletion.model_validate(body | {"created": 0, "usage": None})
+    openai.types.chat.ChatCompletion.model_validate(body | {"created": 0, "usage": None})
 
 
 @pytest.mark.parametrize(

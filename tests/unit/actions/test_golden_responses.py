@@ -10,13 +10,12 @@ import base64
 import json
 from array import array
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from openai.types import CreateEmbeddingResponse, ImagesResponse
-from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, ValidationError
 
 from shared.actions.base import Completed
@@ -26,9 +25,11 @@ from shared.upstream.error_mapping import read_request_id
 from shared.upstream.messages import Response
 from tests.support.endpoint import pixels
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
+from tests.support.sdks import openai
 
 RESPONSES = sorted((Path(__file__).parents[2] / "data" / "responses").glob("*.json"))
-TYPES: dict[str, type[BaseModel]] = {"chat": ChatCompletion, "embed": CreateEmbeddingResponse, "image": ImagesResponse}
+TYPES = {"chat": "chat.ChatCompletion", "embed": "CreateEmbeddingResponse", "image": "ImagesResponse"}
+"""The SDK's types of the actions' responses."""
 IMAGE_URL = "https://images.example.com/cat.png"
 
 
@@ -47,7 +48,8 @@ def parsed_by_sdk(action: str, body: dict[str, Any]) -> BaseModel:
             for item in body["data"]
         ]
         body = body | {"data": items}
-    return TYPES[action].model_validate(body, strict=True)
+    kind: type[BaseModel] = attrgetter(TYPES[action])(openai.types)
+    return kind.model_validate(body, strict=True)
 
 
 def undocumented(model: BaseModel, path: str = "") -> set[str]:

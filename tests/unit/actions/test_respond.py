@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from openai.types.responses import Response as OfficialResponse
 
 from shared.actions import respond
 from shared.actions.base import Completed, InputBlobs
@@ -19,6 +18,7 @@ from shared.errors import ContentFiltered, InvalidJob, JobCancelled, ProviderUna
 from shared.upstream.messages import Response
 from tests.support.endpoint import pixels
 from tests.support.memory_context import MemoryContext, response
+from tests.support.sdks import openai
 
 PDF = b"%PDF-1.7 text"
 
@@ -182,7 +182,7 @@ async def test_a_response_is_read_as_the_official_client_reads_it() -> None:
     body = answered()
     outcome, _ = await run({"input": "Hi"}, body)
 
-    official = OfficialResponse.model_validate(body)
+    official = openai.types.responses.Response.model_validate(body)
     output = outcome.output or {}
     assert official.output_text == output["text"] == "Hello, world."
     assert (official.id, official.status) == (output["id"], output["status"])
@@ -233,7 +233,7 @@ async def test_ends_are_as_the_provider_says(
 ) -> None:
     """The official client knows each of them, too. A call counts if it was billed for certain."""
     body = answered(**members)
-    assert body["status"] == OfficialResponse.model_validate(body).status
+    assert body["status"] == openai.types.responses.Response.model_validate(body).status
     outcome, _ = await run({"input": "Hi"}, body)
     assert (status, error, calls) == (outcome.status, outcome.error and type(outcome.error), len(outcome.calls))
     assert body["status"] == (outcome.output or {})["status"]

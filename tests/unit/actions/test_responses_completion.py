@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.chat import ChatCompletion
-from openai.types.responses import Response as OfficialResponse
 
 from shared.actions.chat import parse_chat
 from shared.actions.responses_completion import as_completion, join_choices
@@ -19,6 +17,7 @@ from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable
 from shared.upstream.messages import Response
 from tests.support.memory_context import response
+from tests.support.sdks import openai
 
 USAGE = {
     "input_tokens": 36,
@@ -62,14 +61,14 @@ def responded(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
         "service_tier": "default",
         "usage": USAGE,
     } | more
-    OfficialResponse.model_validate(body)
+    openai.types.responses.Response.model_validate(body)
     return body
 
 
 def completed(*items: dict[str, Any], stops: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
     """Return the chat completion that a response becomes, which must be one of the SDK's, but for its usage."""
     body = json_object(as_completion(response(responded(*items, **more)), stops).body)
-    ChatCompletion.model_validate(body | {"usage": None})
+    openai.types.chat.ChatCompletion.model_validate(body | {"usage": None})
     return body
 
 
@@ -220,8 +219,6 @@ def test_items_of_other_tools_and_sources_are_kept_whole():
     "body",
     [
         {"error": {"code": "server_error", "message": "Oops"}},
-        responded(text("A"), status="failed", error={"code": "server_error", "message": "Oops"}),
-        responded(status="cancelled"),
         {"object": "response", "output": "text"},
         {"output": [1]},
         {"choices": []},
@@ -230,6 +227,17 @@ def test_items_of_other_tools_and_sources_are_kept_whole():
 )
 def test_what_is_no_answer_stays_as_it_is(body: Any):
     """It fails the job as it would at any other endpoint, and the call is on record."""
+    check_is_no_answer(body)
+
+
+def test_a_response_that_did_not_complete_stays_as_it_is():
+    """As above."""
+    check_is_no_answer(responded(text("A"), status="failed", error={"code": "server_error", "message": "Oops"}))
+    check_is_no_answer(responded(status="cancelled"))
+
+
+def check_is_no_answer(body: Any) -> None:
+    """Fail unless a response is left as it is, and fails its job with one call on record."""
     received = response(body)
 
     assert received is as_completion(received)
