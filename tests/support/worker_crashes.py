@@ -240,7 +240,9 @@ class CrashingApp(PatientApp):
         delivery = Delivery(message.body, message.id, message.inserted_at, message.dequeued > 0)
         run: Awaitable[bytes | None] = (services.worker.dead_letter if is_poison else services.worker.process)(delivery)
         published = await run
-        if published is not None and not self.process.died.is_set():
+        if self.process.died.is_set():
+            raise WorkerDied  # the host has heard nothing of what it published
+        if published is not None:
             self.results.append(json.loads(published))
 
     def result(self, job_id: str) -> dict[str, Any]:
