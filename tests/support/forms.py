@@ -6,6 +6,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import NamedTuple
 
+from shared.upstream.messages import Operation
 from tests.support.endpoint import Received
 
 
@@ -37,3 +38,13 @@ def read_form(received: Received) -> list[FormPart]:
         )
         for part in form_parts(received)
     ]
+
+
+async def sent_form(operation: Operation) -> list[FormPart]:
+    """Return the parts of the form that an operation was to send."""
+    request = operation.request
+    assert request.body is not None
+    body = b"".join([chunk async for chunk in request.body.chunks()])
+    assert request.body.size == len(body)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return read_form(Received("POST", request.url, {}, headers, body))

@@ -95,6 +95,8 @@ class MemoryContext:
     model: str = "m"
     steps: dict[str, Step] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    version: str = "1"
+    """Of the blobs that the input names."""
     called: list[Operation] = field(default_factory=list)
     """The operations that were called, in order."""
     learned: Capabilities = field(default_factory=Capabilities)
@@ -191,7 +193,7 @@ class MemoryContext:
     async def open_blob(self, blob: BlobName, *, at: str, max_bytes: int) -> MemoryFile:
         """See Context."""
         assert at.startswith("input.")
-        file = MemoryFile(self.blobs[blob.name])
+        file = MemoryFile(self.blobs[blob.name], self.version)
         assert file.size <= max_bytes
         return file
 

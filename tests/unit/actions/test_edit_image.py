@@ -8,8 +8,9 @@ import pytest
 
 from shared.actions import edit_image
 from shared.actions.base import Completed
-from shared.errors import InvalidJob
+from shared.errors import ConnectionInvalid, InvalidJob
 from tests.support.endpoint import pixels
+from tests.support.forms import sent_form
 from tests.support.image_samples import JPEG
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
 
@@ -31,11 +32,37 @@ async def test_images_and_mask_are_files_of_a_form():
     outcome = await run_action(edit_image, INPUT, ctx)
 
     (operation,) = ctx.called
-    request = operation.request
-    assert request.url.endswith("/openai/v1/images/edits")
+    assert operation.request.url.endswith("/openai/v1/images/edits")
+    form = {part.filename or part.name: part for part in await sent_form(operation)}
+    assert {"prompt": b"A cat", "size": b"1024x1024", "model": b"m"}.items() <= {
+        n: p.data for n, p in form.items()
+    }.items()
+    files = [("image[]", "image-1.png", "image/png"), ("image[]", "image-2.jpeg", "image/jpeg")]
+    files.append(("mask", "mask.png", "image/png"))
+    assert files == [part[:3] for part in form.values() if part.filename]
+    assert [*BLOBS.values()] == [part.data for part in form.values() if part.filename]
     assert isinstance(outcome, Completed)
     assert ("succeeded", 1) == (outcome.status, len((outcome.output or {})["images"]))
     assert "image-1.png" in ctx.blobs
+
+
+async def test_no_mask_is_no_file():
+    """And a WebP image is taken, too."""
+    webp = b"RIFF\0\0\0\0WEBPVP8 " + bytes(20)
+    ctx = MemoryContext(in_turn(response({"created": 1, "data": [{"b64_json": B64}]})), blobs={"c/a.webp": webp})
+
+    await run_action(edit_image, {"images": ["inputs/c/a.webp"], "prompt": "A cat"}, ctx)
+
+    (operation,) = ctx.called
+    assert ["image-1.webp"] == [part.filename for part in await sent_form(operation) if part.filename]
+
+
+async def test_a_connection_without_images_is_refused():
+    """Before a blob is read."""
+    ctx = MemoryContext(in_turn(), endpoint="https://r.services.ai.azure.com/models")
+
+    with pytest.raises(ConnectionInvalid, match="has no images:"):
+        await run_action(edit_image, INPUT, ctx)
 
 
 @pytest.mark.parametrize(

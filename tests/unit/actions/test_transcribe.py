@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from shared.actions import transcribe
-from shared.actions.base import Completed
+from shared.actions.base import Completed, Deferred
 from shared.errors import InvalidJob, ProviderUnavailable, RequestRejected
 from tests.support.audio_samples import MP3, OPUS, spoken, wav
+from tests.support.forms import sent_form
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
 
 TALK = wav(spoken([(2.0, True), (0.6, False), (2.0, True), (0.5, False), (1.0, True)]))
@@ -52,6 +53,10 @@ async def test_output_has_the_members_of_its_format(kind: str | None, members: s
     assert ("succeeded", members) == (first.status, set(first.output or {}))
     assert (first.output, 1, 1) == (second.output, len(ctx.called), len(ctx.billed))
     assert ctx.called[0].request.url.endswith("/openai/v1/audio/transcriptions")
+    *fields, file = await sent_form(ctx.called[0])
+    assert ("file", "audio.ogg", "audio/ogg", OPUS) == file
+    asked = [part.data for part in fields if part.name == "response_format"]
+    assert ([b"verbose_json"] if kind in {"verbose_json", "srt", "vtt"} else []) == asked
 
 
 @pytest.fixture
@@ -82,6 +87,10 @@ async def test_pieces_are_joined_and_bought_once():
     assert len(TALK) - 44 == sum(piece["size"] for piece in pieces)
     assert [44, *[each["start"] + each["size"] for each in pieces[:-1]]] == [each["start"] for each in pieces]
     assert all(piece["size"] + 44 <= 50_000 for piece in pieces)
+    assert [(each["start"] - 44) / 16_000 for each in pieces] == [each["start_s"] for each in pieces]
+    sent = [(await sent_form(operation))[-1] for operation in ctx.called]
+    assert {("file", "audio.wav", "audio/wav")} == {part[:3] for part in sent}
+    assert TALK[44:] == b"".join(part.data[44:] for part in sent)
 
 
 @pytest.mark.usefixtures("small_calls")
@@ -94,6 +103,23 @@ async def test_a_piece_that_fails_fails_the_job(error: Exception):
 
     assert ("failed", error, None) == (outcome.status, outcome.error, outcome.output)
     assert 2 == len(ctx.billed)
+
+
+@pytest.mark.usefixtures("small_calls")
+async def test_pieces_of_another_recording_are_not_joined():
+    """The blob was written anew between two attempts."""
+    ctx = MemoryContext(in_turn(response(heard("One."))), blobs={"c/talk": TALK}, calls_left=1)
+    first = await run_action(transcribe, {"blob": "inputs/c/talk"}, ctx)
+    ctx.calls_left, ctx.version = 9, "2"
+
+    outcome = await run(ctx)
+
+    assert isinstance(first, Deferred)
+    assert ("failed", "`input.blob` names a blob that was changed while the job ran.") == (
+        outcome.status,
+        str(outcome.error),
+    )
+    assert 1 == len(ctx.called)
 
 
 @pytest.mark.usefixtures("small_calls")
