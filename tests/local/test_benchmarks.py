@@ -54,6 +54,7 @@ def test_a_benchmark_compares_statements(tmp_path: Path):
     assert (300, 30, True) == (figures["records"], figures["rows"], figures["equal"])
 
 
+@pytest.mark.long
 def test_a_benchmark_compares_customers_with_and_without_budgets(tmp_path: Path):
     """Jobs on no budget, on one and on two, in one run: the figures of each, and how many transactions were refused."""
     file = tmp_path / "figures.json"
@@ -67,6 +68,7 @@ def test_a_benchmark_compares_customers_with_and_without_budgets(tmp_path: Path)
     assert all(side["ratio"] < 1 and side["requests"] > sides["0"]["requests"] for side in (sides["1"], sides["2"]))
 
 
+@pytest.mark.long
 def test_a_benchmark_counts_how_often_a_backlog_is_requeued(tmp_path: Path):
     """On one worker and on ten: all jobs end, not faster than their connection allows, and others' jobs pass them."""
     file = tmp_path / "figures.json"

@@ -37,6 +37,7 @@ def app(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 async def test_a_killed_host_is_restarted(app):
     """Instance 0 serves HTTP. A killed host is restarted, at the same URL, and this is logged."""
     lines = []
@@ -68,6 +69,7 @@ def test_settings_of_the_shell_do_not_reach_the_hosts(app, monkeypatch):
     assert environment["JOBS_QUEUE"] == "jobs"
 
 
+@pytest.mark.long
 async def test_an_app_that_can_not_be_loaded_stops_the_start(app):
     """The error names the host and has the app's output."""
     (app / "function_app.py").write_text("raise RuntimeError('this app is broken')")

@@ -92,6 +92,7 @@ async def test_the_stack_starts_and_leaves_nothing_behind(settings, number):
         assert list(settings.parent.iterdir()) == []
 
 
+@pytest.mark.long
 async def test_a_second_stack_does_not_start(settings):
     """Two stacks can't share a settings file: the second one reports that, and the first one keeps running."""
     async with started(settings) as (first, _):
@@ -117,6 +118,7 @@ def test_no_word_of_an_error_is_broken(settings, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Children are found in /proc.")
+@pytest.mark.long
 async def test_a_part_that_ends_stops_the_stack(settings):
     """If Storage dies, the stack reports it, exits with 1 and removes its settings."""
     async with started(settings) as (stack, _):

@@ -213,6 +213,7 @@ async def test_a_second_batch_is_cancelled_and_told(app: CrashingApp, caplog) ->
     assert {(row["processing"], row["action"], row["model"]) for row in usage} == {("batch", "chat", "gpt-6-luna")}
 
 
+@pytest.mark.long
 async def test_a_worker_may_die_while_a_second_batch_is_recorded(client, monkeypatch) -> None:
     """At any operation after both are at the provider; here at some. Each call is on record once."""
     for dies_at in range(1, 40, 5):

@@ -144,7 +144,7 @@ async def test_a_budget_counts_calls_that_may_have_been_billed(app: CrashingApp)
     assert reserved == 0
 
 
-@pytest.mark.parametrize("chance", range(3))
+@pytest.mark.parametrize("chance", [0, *(pytest.param(each, marks=pytest.mark.long) for each in (1, 2, 3))])
 async def test_a_worker_may_die_while_the_books_follow(client, monkeypatch, chance: int) -> None:
     """At any operation; here at some. Each call is on record once."""
     for dies_at in range(1 + chance, 40, 4):
