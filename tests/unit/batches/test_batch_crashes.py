@@ -236,9 +236,9 @@ async def test_a_worker_may_die_at_any_operation_made_or_not(live: Live, kind: s
 @pytest.mark.long
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_worker_may_die_at_any_operation_beside_any_fault(live: Live, name: str) -> None:
-    """See above. At some operations of two kinds of job."""
+    """See above. At two operations of a kind of job."""
     fault, chance = FAULTS[name], random.Random(name)
-    for kind, number in {"chat": 2, chance.choice(["multi_chat", "summarize"]): 1}.items():
+    for kind, number in {chance.choice(["chat", "chat", "multi_chat", "summarize"]): 2}.items():
         operations = (await live(kind, Process(), fault)).operations
         for dies_at in chance.sample(range(1, len(operations) + 1), number):
             await live(kind, Process(dies_at, after=chance.random() < 0.5), fault)

@@ -46,9 +46,9 @@ async def test_responses_are_never_late_where_list_price_could_do_them(client, m
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-async def test_three_hundred_responses(client, monkeypatch, seed: int) -> None:
+async def test_more_responses(client, monkeypatch, seed: int) -> None:
     """See above."""
-    await _run(client, monkeypatch, seed, 300, hours=24, step_s=60, actions=("respond",))
+    await _run(client, monkeypatch, seed, 150, hours=24, step_s=60, actions=("respond",))
 
 
 CLAUDE = {"style": "anthropic", "actions": ("chat", "chat", "multi_chat", "summarize")}
@@ -61,9 +61,9 @@ async def test_claude_is_never_late_where_list_price_could_do_it(client, monkeyp
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-async def test_three_hundred_of_claude_s(client, monkeypatch) -> None:
+async def test_more_of_claude_s(client, monkeypatch) -> None:
     """See above."""
-    await _run(client, monkeypatch, 6, 300, hours=24, step_s=60, **CLAUDE)
+    await _run(client, monkeypatch, 6, 150, hours=24, step_s=60, **CLAUDE)
 
 
 @pytest.mark.long

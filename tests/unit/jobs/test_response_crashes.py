@@ -199,10 +199,10 @@ async def test_a_worker_may_die_at_any_operation_of_a_patient_job(live: Live, na
 async def test_a_worker_may_die_at_any_operation_of_a_patient_job_made_or_not(
     live: Live, name: str, *, hears: bool
 ) -> None:
-    """See above; with events at the other half of what is made."""
+    """See above; half of the operations with events, half without."""
     operations = (await live(Process(), hears=hears, kind=KINDS[name])).operations
-    for number in range(1, len(operations) + 1):
-        await live(Process(number, after=number % 2 == hears), hears=hears, kind=KINDS[name])
+    for number in range(1 + hears, len(operations) + 1, 2):
+        await live(Process(number, after=number % 4 > 1), hears=hears, kind=KINDS[name])
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -220,11 +220,11 @@ async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name:
 @pytest.mark.parametrize("hears", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_worker_may_die_at_any_operation_beside_any_fault(live: Live, name: str, *, hears: bool) -> None:
-    """See above; at a third of the operations, of which half are made. Which third differs from fault to fault."""
-    fault = FAULTS[name]
+    """See above; at two operations, which differ from fault to fault, one made and one not."""
+    fault, chance = FAULTS[name], random.Random(f"{name} {hears}")
     operations = (await live(Process(), fault, hears=hears)).operations
-    for number in range(1 + list(FAULTS).index(name) % 3, len(operations) + 1, 3):
-        await live(Process(number, after=number % 2 == hears), fault, hears=hears)
+    for after, number in enumerate(chance.sample(range(1, len(operations) + 1), 2)):
+        await live(Process(number, after=bool(after)), fault, hears=hears)
 
 
 Many = Callable[..., Awaitable[EventfulApp]]
@@ -274,8 +274,8 @@ async def test_a_worker_may_die_at_any_operation_while_many_wait(live_many: Many
     """See above."""
     process = Process()
     await live_many(process, hears=hears)
-    for number in range(1, len(process.operations) + 1):
-        await live_many(Process(number, after=number % 2 == hears), hears=hears)
+    for number in range(1 + hears, len(process.operations) + 1, 2):
+        await live_many(Process(number, after=number % 4 > 1), hears=hears)
 
 
 @pytest.mark.parametrize("twice", [False, pytest.param(True, marks=pytest.mark.long)])
