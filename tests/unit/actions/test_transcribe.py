@@ -55,8 +55,8 @@ async def test_output_has_the_members_of_its_format(kind: str | None, members: s
     assert ctx.called[0].request.url.endswith("/openai/v1/audio/transcriptions")
     *fields, file = await sent_form(ctx.called[0])
     assert ("file", "audio.ogg", "audio/ogg", OPUS) == file
-    asked = [part.data for part in fields if part.name == "response_format"]
-    assert ([b"verbose_json"] if kind in {"verbose_json", "srt", "vtt"} else []) == asked
+    formats = [part.data for part in fields if part.name == "response_format"]
+    assert ([b"verbose_json"] if kind in {"verbose_json", "srt", "vtt"} else []) == formats
 
 
 @pytest.fixture
