@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +17,13 @@ from local.vault.server import Vault
 from shared.contract.budget import Budget
 from shared.contract.job import ACTIONS
 from shared.jobs.batch_message import encode_poll_message
+from tests.support.doc_samples import section
 from tests.support.endpoint import Answer, Endpoint, after, completion, pixels, reply
 from tests.support.faults import FALLBACK, FaultyHarness, open_faulty_harness
 from tests.support.harness import Customer, decoded
 from tests.support.input_blobs import with_blobs
 
-PAGE = (Path(__file__).parents[3] / "docs" / "promises.md").read_text(encoding="utf-8")
+PAGE = section("docs/promises.md", "What a job asks of Storage")
 OPERATIONS = {
     kind: (int(count), re.findall(r"`([^`]+)`", which))
     for kind, count, which in re.findall(r"^\| ([^|]+) \| (\d+) \| ([^|]+) \|$", PAGE, re.MULTILINE)
