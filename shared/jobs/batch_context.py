@@ -30,7 +30,7 @@ from shared.errors import (
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.context import ActionContext
-from shared.jobs.line_calls import call_of_line, response_of, unanswered
+from shared.jobs.line_calls import call_of_line, check_operation, response_of, unanswered
 from shared.jobs.lines import ABSENT, BUY_BEFORE_S, UNDONE, Answer, Line, LineRecord, digest, is_line, served_by
 from shared.jobs.list_price import buy_now
 from shared.jobs.steps import Steps
@@ -109,7 +109,7 @@ class BatchContext(ActionContext):
             if line is None or line.answer is None:
                 raise BatchWait("The job waits for a batch of its provider.", self._wait_for_batch)
             try:
-                return response_of(line)
+                response = response_of(line)
             except UpstreamError as error:
                 self._record_unanswered_line(line, error)
                 if operation.adapt(error):
@@ -120,6 +120,19 @@ class BatchContext(ActionContext):
                     continue  # an earlier attempt asked for something else
                 if not self._may_repeat(line.answer, error, retries):
                     raise
+                continue
+            self._check_operation(line, operation, response)
+            return response
+
+    def _check_operation(self, line: LineRecord, operation: JsonOperation, response: Response) -> None:
+        """Raise RequestRejected if another operation was answered. That one then takes the line."""
+        if line.digest == digest(operation.request.content):
+            return
+        try:
+            check_operation(operation.name, response)
+        except RequestRejected:
+            self._calls[_step.get()] -= 1
+            raise
 
     async def _wait_for_batch(self) -> None:
         pending = {line.batch for line in self.lines.values() if line.answer is None}

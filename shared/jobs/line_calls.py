@@ -7,13 +7,20 @@ from dataclasses import replace
 import msgspec
 
 from shared.billing.usage import UNANSWERED, Call, call_of_answer
-from shared.contract.decoding import json_object
-from shared.errors import ProviderUnavailable, UpstreamError, UpstreamFacts, UpstreamTimeout
+from shared.contract.decoding import UNREADABLE, json_object
+from shared.errors import ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts, UpstreamTimeout
 from shared.jobs.lines import MISSING, UNDONE, UNREAD, LineRecord
 from shared.upstream.error_mapping import map_error
 from shared.upstream.messages import Response
 
 _REFUSED = 400
+
+
+class _Lists(msgspec.Struct):
+    """The lists of answers in a response of the Responses API, and in a completion of either kind."""
+
+    output: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
 
 
 def response_of(line: LineRecord) -> Response:
@@ -43,6 +50,24 @@ def response_of(line: LineRecord) -> Response:
         message = "The batch could not be read before the deadline of its jobs. This call may have been billed."
         raise UpstreamTimeout(message, UpstreamFacts(unanswered=True))
     raise map_error(_REFUSED, {}, msgspec.json.encode({"error": {"code": answer.error_code, "message": answer.error}}))
+
+
+def check_operation(name: str, response: Response) -> None:
+    """
+    Raise RequestRejected, in a provider's words, if a response is that of another operation than `name`.
+
+    By which one a model is called is learned, and forgotten within the hour, so that an attempt which reads the answer
+    may not know what the one before it asked for.
+    """
+    try:
+        lists = msgspec.json.decode(response.body, type=_Lists)
+    except UNREADABLE:
+        return
+    has_items, has_choices = (bytes(each).startswith(b"[") for each in (lists.output, lists.choices))
+    other = "chat/completions" if name == "responses" else "responses"
+    if not (has_choices if name == "responses" else has_items) or (has_items and has_choices):
+        return
+    raise RequestRejected(f"This line was answered by another operation: use v1/{other}.", UpstreamFacts(_REFUSED))
 
 
 def call_of_line(line: LineRecord) -> Call | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,8 +15,11 @@ from shared.batches.queries import BatchQueries
 from shared.contract.documents import JobDocument
 from shared.errors import StorageUnavailable
 from shared.jobs.status import document_of
+from shared.upstream.client import UpstreamClient
 from tests.support.document_files import lines, pdf
+from tests.support.endpoint import Endpoint
 from tests.support.patience import PatientApp, patient_app
+from tests.support.workers import open_worker
 
 
 @pytest.fixture
@@ -161,6 +164,42 @@ async def test_lines_of_a_model_of_responses_cost_another_batch_and_no_second_an
     assert {("batch", "answered")} == {(row["processing"], row["outcome"]) for row in at.rows(customer, "u_")}
     assert batches == len(account.batches)
     assert {} == account.responses
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_lines_of_responses_are_read_by_a_worker_that_has_not_learned_that(
+    at: PatientApp, client: UpstreamClient, count: int
+) -> None:
+    """What is learned is forgotten within the hour, and a batch takes longer."""
+    customer = at.customer()
+    account = at.accounts[customer]
+    takes_responses_alone(account, ONLY_RESPONSES.format("chat/completions"), "")
+    await at.finish([await at.send(customer)])
+    job = await at.send(customer, input={"prompt": "Again.", "parameters": {"n": count, "stop": "ain"}})
+    await at.deliver()
+    at.worker = open_worker(cast(Endpoint, None), client, memory=at.memory)
+    await at.finish([job])
+    output = at.result(job)["output"]
+    assert ["Echo: Ag"] * count == [choice["message"]["content"] for choice in output["choices"]]
+    assert "chat/completions became responses" == output["adapted"][0]
+    assert 1 + count == account.journal.totals().calls == len(at.rows(customer, "u_"))
+    assert {"answered"} == {row["outcome"] for row in at.rows(customer, "u_")}
+
+
+async def test_lines_of_chat_completions_are_read_by_a_worker_that_has_learned_of_responses_since(
+    at: PatientApp,
+) -> None:
+    """Nothing is bought again."""
+    customer = at.customer()
+    job = await at.send(customer, input={"prompt": "Again.", "parameters": {"n": 3}})
+    await at.deliver()
+    services = at.worker.services
+    connection = await services.connections.resolve(customer, "default")
+    services.capabilities.learn_replacement("chat/completions", "responses", *connection.identity, "gpt-6-luna")
+    await at.finish([job])
+    assert 3 == len(at.result(job)["output"]["choices"])
+    assert "adapted" not in at.result(job)["output"]
+    assert 1 == at.accounts[customer].journal.totals().calls == len(at.rows(customer, "u_"))
 
 
 async def test_a_batch_of_a_model_of_responses_that_is_too_slow_is_bought_at_the_flex_tier(at: PatientApp) -> None:
