@@ -8,6 +8,7 @@ actions read as any other. Nothing is stored at the provider.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,21 +37,39 @@ async def complete_by_responses(
     chat; what the others have answered is on record as lost.
     """
     request = responses_request(messages, parameters, raise_limit=ctx.output_limit is None)
-    operations = [
-        ctx.operation(OPERATION, request.body, droppable=SAMPLING, is_final=is_final) for _ in range(request.count)
-    ]
-    if len(operations) == 1:
-        response = await ctx.call(operations[0])
+    calls = _Calls(ctx, request.body, is_final)
+    if request.count == 1:
+        response = await calls.call()
         completion = await ctx.compute(as_completion, response, request.stops, large=response.is_large)
         completion = replace(completion, memory=response.memory)
     else:
-        parts = await side_by_side(ctx.call(operation) for operation in operations)
-        responses = _answered(parts)
+        responses = _answered(await side_by_side(calls.call() for _ in range(request.count)))
         is_large = any(response.is_large for response in responses)
         completion = await ctx.compute(join_choices, responses, request.stops, large=is_large)
         completion = replace(completion, memory=[response.memory for response in responses])
-    changes = (change for operation in operations for change in operation.adapted)
-    return completion, list(dict.fromkeys([*request.adapted, *changes]))
+    return completion, list(dict.fromkeys([*request.adapted, *calls.adapted]))
+
+
+class _Calls:
+    """Equal calls: what they send is in memory once, and later ones know what earlier ones have learned."""
+
+    def __init__(self, ctx: Context, body: dict[str, Any], is_final: Callable[[RequestRejected], bool]) -> None:
+        self._ctx, self._body, self._is_final = ctx, body, is_final
+        self._gate = asyncio.Semaphore(ctx.connection.concurrency)
+        self._content = b""
+        self.adapted: list[str] = []
+        """How those that were answered had been adapted."""
+
+    async def call(self) -> Response:
+        """Call the operation once. Raises as `Context.call`."""
+        async with self._gate:
+            operation = self._ctx.operation(OPERATION, self._body, droppable=SAMPLING, is_final=self._is_final)
+            if operation.request.content == self._content:
+                operation.request = replace(operation.request, content=self._content)
+            self._content = operation.request.content
+            response = await self._ctx.call(operation)
+            self.adapted += operation.adapted
+            return response
 
 
 def _answered(parts: Sequence[Response | Exception]) -> list[Response]:

@@ -62,6 +62,16 @@ async def test_several_answers_are_as_many_calls():
     assert "n" not in ctx.bodies[0]
 
 
+async def test_what_several_answers_are_asked_for_with_is_in_memory_once():
+    """An input may have 16 MiB of pictures, and 128 answers."""
+    ctx = context(*[responded("A.")] * 20, max_concurrency=3)
+
+    await run_action(chat, {"prompt": "Look. " * 10_000, "parameters": {"n": 20}}, ctx)
+
+    assert 20 == len(ctx.called)
+    assert 1 == len({id(operation.request.content) for operation in ctx.called})
+
+
 async def test_several_answers_to_each_of_several_prompts():
     """Each prompt's step has all of its calls."""
     ctx = context(*[responded("A.")] * 4)

@@ -186,6 +186,21 @@ async def test_lines_of_responses_are_read_by_a_worker_that_has_not_learned_that
     assert {"answered"} == {row["outcome"] for row in at.rows(customer, "u_")}
 
 
+async def test_several_answers_without_a_refused_parameter_are_one_more_batch(at: PatientApp) -> None:
+    customer = at.customer()
+    account = at.accounts[customer]
+    takes_responses_alone(account, ONLY_RESPONSES.format("chat/completions"), "")
+    message = "Unsupported parameter: 'temperature' is not supported with this model."
+    fault = CallFault(400, "unsupported_parameter", message, "temperature", if_parameter="temperature")
+    account.faults.calls.add(fault, times=None)
+    job = await at.send(customer, input={"prompt": "Hi", "parameters": {"temperature": 0.2, "n": 3}})
+    await at.finish([job])
+    assert 3 == len(at.result(job)["output"]["choices"])
+    assert "temperature was left out" in at.result(job)["output"]["adapted"]
+    assert 3 == account.journal.totals().calls
+    assert 3 == len(account.batches)
+
+
 async def test_lines_of_chat_completions_are_read_by_a_worker_that_has_learned_of_responses_since(
     at: PatientApp,
 ) -> None:
