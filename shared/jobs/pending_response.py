@@ -31,7 +31,7 @@ from shared.errors import (
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.outcomes import deferred
-from shared.jobs.response_context import is_response_id, read_head
+from shared.jobs.response_context import Head, is_response_id, read_head
 from shared.jobs.response_requests import FAULT_WAIT_S, NOT_FOUND, NOT_FOUND_FOR_S, send_request
 from shared.jobs.response_rows import ResponseRows
 from shared.jobs.response_steps import Creation, Creations, ResponseSteps
@@ -41,6 +41,8 @@ from shared.upstream.messages import Response
 
 _LAST_TRIES, _LAST_WAIT_S = 3, 1.0
 """Of the last look, or of a cancellation."""
+_NOT_SAID = frozenset({None, 401})
+"""Without an answer, or with a key that may just have been rotated."""
 
 
 def lost_too_often(attempt: Attempt, lost: int) -> Completed | None:
@@ -49,6 +51,11 @@ def lost_too_often(attempt: Attempt, lost: int) -> Completed | None:
         return None
     message = "The provider did not say which response it had created, as often as the job may be tried."
     return failed(ProviderUnavailable(message))
+
+
+def _may_be_read_later(error: UpstreamError | ConnectionFault) -> bool:
+    """Return whether an error says nothing about what was to be read."""
+    return isinstance(error, ConnectionFault) or error.facts.transient or error.facts.status in _NOT_SAID
 
 
 @dataclass(slots=True)
@@ -85,17 +92,20 @@ class PendingResponse:
         job, rows = self.attempt.job, ResponseRows(self.services.schedule.table)
         own = job.customer, self.creation.label.name, self.creation.name
         names = await rows.candidates(*own)
+        looked_at = 0
         for name in names:
             try:
-                response = await self._last_request(await self._connection(), name)
-            except (UpstreamError, ConnectionFault):
-                continue  # another account's, or gone
-            head = read_head(response)
+                head = read_head(await self._last_request(await self._connection(), name))
+            except (UpstreamError, ConnectionFault) as error:
+                if _may_be_read_later(error):
+                    break
+                head = Head()  # another account's, or gone
             if is_response_id(head.id) and (head.metadata or {}).get(JOB_METADATA) == self.creation.name:
                 self.creation = await self.own.created(self.creation, head.id, ())
                 return
-        if names:
-            await rows.looked_at(*own, len(names))
+            looked_at += 1
+        if looked_at:
+            await rows.looked_at(*own, looked_at)
 
     async def _give_up(self) -> Outcome | None:
         await self.own.lost(self.creation)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from shared.actions.operation import JsonOperation
+from shared.billing.usage import UNANSWERED
 from shared.contract.decoding import UNREADABLE
 from shared.contract.respond import JOB_METADATA
 from shared.contract.usage import Processing
@@ -33,6 +34,7 @@ BACKGROUND = "background"
 _ANSWERS = frozenset({"completed", "incomplete"})
 """The statuses with which a response may come at once; what has failed is read by the next attempt."""
 _REFUSED = frozenset({400, 422})
+_TIMED_OUT = 408
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.~-]{0,199}")
 _UNSUPPORTED = re.compile(
     r"background\b.{0,80}\b(?:not|n't|isn't) (?:\w+ )?(?:supported|available|allowed|enabled)"
@@ -55,6 +57,12 @@ def read_head(response: Response) -> Head:
         return msgspec.json.decode(response.body, type=Head)
     except UNREADABLE:
         return Head()
+
+
+def _is_refusal(error: UpstreamError) -> bool:
+    """Return whether the provider has said that it does not make the response."""
+    status = error.facts.status or 0
+    return 400 <= status < 500 and status != _TIMED_OUT  # noqa: PLR2004
 
 
 def is_response_id(text: str) -> bool:
@@ -163,7 +171,11 @@ class ResponseContext(ActionContext):
                 if background and isinstance(error, CallCutOff):
                     raise  # it may exist
                 if background and isinstance(error, UpstreamError) and error.facts.unanswered:
-                    raise wait_for(self.services, self.attempt, creation) from error
+                    if not _is_refusal(error):
+                        raise wait_for(self.services, self.attempt, creation) from error
+                    # It does not exist, but providers charge for such a refusal.
+                    await own.lost(creation, [replace(UNANSWERED, request_id=error.facts.request_id)])
+                    raise
                 await own.refused(creation)
                 if isinstance(error, UpstreamError) and self.goes_on(operation, error):
                     continue

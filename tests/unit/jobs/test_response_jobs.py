@@ -377,6 +377,50 @@ async def test_a_creation_that_gets_no_answer_is_adopted_by_its_event(app: Event
     assert len(named) == len(set(named)) + 1  # it is read once more, as its own
 
 
+async def test_what_an_event_names_is_adopted_though_it_can_not_be_read_at_first(app: EventfulApp) -> None:
+    """An error says nothing about whose it is."""
+    app.listen()
+    customer = app.customer()
+    account = app.accounts[customer]
+    account.faults.route("responses.create", LOST)
+    account.faults.route("responses.get", error(503), 3)
+    account.faults.route("responses.get", error(401))
+    job = await send_response(app, customer)
+    await app.deliver()
+    await finish(app, [job])
+    assert "succeeded" == app.result(job)["status"]
+    assert {} == account.journal.bought_twice()
+    assert ["answered"] == outcomes(app, customer)
+
+
+@pytest.mark.parametrize("code", ["content_filter", "context_length_exceeded"])
+async def test_a_refusal_that_providers_charge_ends_the_job(app: EventfulApp, code: str) -> None:
+    """As the provider says, and at once: no response exists. It may have been billed."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    account.faults.route("responses.create", error(400, code), None)
+    job = await send_response(app, customer)
+    await app.deliver()
+    expected = "content_filtered" if code == "content_filter" else "request_rejected"
+    assert expected == app.result(job)["error"]["code"]
+    assert 1 == len(account.calls("responses.create"))
+    assert ["unanswered"] == outcomes(app, customer)
+    assert [] == app.left_rows(customer)
+
+
+@pytest.mark.parametrize("status", [408, 502, 504])
+async def test_a_gateways_error_does_not_say_that_no_response_exists(app: EventfulApp, status: int) -> None:
+    """It is waited for, and then created again, on record."""
+    customer = app.customer()
+    app.accounts[customer].faults.route("responses.create", error(status))
+    job = await send_response(app, customer)
+    await app.deliver()
+    assert [] == app.results
+    await finish(app, [job])
+    assert "succeeded" == app.result(job)["status"]
+    assert ["answered", "unanswered"] == outcomes(app, customer)
+
+
 async def test_a_response_of_another_job_is_not_adopted(app: EventfulApp) -> None:
     """Its metadata says whose it is."""
     customer = app.customer()
