@@ -8,6 +8,7 @@ next one goes on where this one was.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from shared.storage.bulk import gather_limited, read_pages
 
 _REFUSED_WAIT_S = 15.0
 """After a refusal for too many requests that names no wait."""
+_LIMIT_S = 600.0
+"""After which a turn is cut off, whatever it waits for: at host.json's `functionTimeout`, the host ends the worker."""
 
 log = logging.getLogger(NAMESPACE)
 
@@ -61,9 +64,11 @@ class ResponsePoll:
             return
         turn = _Turn(self.parts, poll)
         try:
-            waiting = await turn.run()
-        except StorageUnavailable as exc:  # whoever was not woken is looked at once more
-            due_at = now() + timedelta(seconds=exc.delay_s)
+            async with asyncio.timeout(_LIMIT_S):
+                waiting = await turn.run()
+        except (StorageUnavailable, TimeoutError) as exc:  # whoever was not woken is looked at once more
+            delay_s = exc.delay_s if isinstance(exc, StorageUnavailable) else MIN_WAIT_S
+            due_at = now() + timedelta(seconds=delay_s)
             await polls.rest(poll, due_at, entry_by=due_at)
             return
         if not waiting:
@@ -141,7 +146,7 @@ class _Turn:
             response = await send_request(client, drain, connection, values["model"], values["response"])
         except WorkerStopping as exc:
             self._pause_s = exc.delay_s
-        except CredentialRejected as exc:
+        except (CredentialRejected, ConnectionFault) as exc:  # also of an address that may not be called any more
             self._pause(exc, FAULT_WAIT_S)
             if await self._is_rotated(connection):
                 self._pause_s = 0

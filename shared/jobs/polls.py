@@ -87,15 +87,19 @@ class Polls:
         while True:
             at, row = now(), await self._read(customer, connection)
             if row is None:
-                poll = Poll(customer, connection, 0, at, at, at, at, at)
-                if await self._begin(_next(poll, by, by - TIMER), at):
+                poll, due_at = Poll(customer, connection, 0, at, at, at, at, at), max(by, at)
+                if await self._begin(_next(poll, due_at, due_at - TIMER), at):
                     return
                 continue
             poll = read_poll(row)
             is_taken = poll.lease_until > at
-            if poll.due_at <= by + _SLACK and (is_taken or poll.due_at > at - LOST_AFTER):
+            is_known = poll.due_at < poll.lease_until if is_taken else poll.due_at > at - LOST_AFTER
+            if poll.due_at <= by + _SLACK and is_known:
                 return
-            changed = replace(poll, due_at=by) if is_taken else _next(poll, by, by - TIMER)
+            if is_taken:  # even if the look is wanted after the lease: the turn may not have read the job's row
+                changed = replace(poll, due_at=min(by, poll.lease_until - _SLACK))
+            else:
+                changed = _next(poll, by, by - TIMER)
             if await self._change(poll, changed) is not None:
                 if not is_taken:
                     await self._send(changed)

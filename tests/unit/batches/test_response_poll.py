@@ -19,7 +19,10 @@ from shared.jobs.response_looks import next_look
 from shared.jobs.response_rows import PREFIX
 from shared.jobs.schedule_entries import POLLS
 from shared.jobs.versions import VERSION, NewerVersion
+from shared.shares import Shares
 from shared.storage.base import MAX_HIDDEN_S
+from shared.upstream.client import UpstreamClient
+from shared.upstream.guarded_connections import GuardedConnections
 from tests.support.fakes import Fault
 from tests.support.response_jobs import EventfulApp, eventful_app, finish, send_response
 from tests.support.worker_crashes import Process
@@ -254,6 +257,80 @@ async def test_a_job_that_joins_the_last_turn_keeps_the_poll(app: EventfulApp) -
     after = poll_of(app, customer)
     assert after is not None
     assert after.due_at <= now() + timedelta(seconds=2)
+
+
+async def test_a_job_that_wants_a_look_after_the_lease_is_read_by_the_turn(app: EventfulApp) -> None:
+    """It may be the only one that still waits: the poll is not deleted, and its next look is no later than it wants."""
+    customer = app.customer()
+    await waiting(app, customer)
+    polls = Polls(app.worker.services.schedule)
+    for ends in (True, False):
+        decoded = decode_batch_message(message(app, customer))
+        assert decoded is not None
+        poll = await polls.take(decoded)
+        assert poll is not None
+        wanted = poll.lease_until + timedelta(minutes=5)
+        before = app.stored.table.operations
+        for _ in range(10):
+            await polls.join(customer, "default", wanted)
+        assert app.stored.table.operations - before == 10 + 1
+        if ends:
+            await polls.end(poll)
+        else:
+            await polls.rest(poll, wanted + timedelta(hours=1), entry_by=wanted + timedelta(hours=1))
+        after = poll_of(app, customer)
+        assert after is not None
+        assert after.due_at <= wanted
+
+
+async def test_a_poll_that_is_begun_late_has_its_entry(app: EventfulApp) -> None:
+    """Storage was slow, and the look is due already: should its message get lost, the schedule sends another."""
+    customer = app.customer()
+    schedule = app.worker.services.schedule
+    await Polls(schedule).join(customer, "default", now() - timedelta(seconds=1))
+    poll = poll_of(app, customer)
+    assert poll is not None
+    app.stored.queues.sent["batches"].clear()
+    app.clock.advance((AGAIN_AFTER + timedelta(minutes=1)).total_seconds())
+    await schedule.send_due(now())
+    assert [body for body, _ in app.stored.queues.sent["batches"]] == [message(app, customer)]
+
+
+async def test_an_address_that_may_not_be_called_ends_the_turn(
+    app: EventfulApp, client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again a minute later, and the job has what is there then."""
+    customer = app.customer()
+    (job,) = await waiting(app, customer, seconds=20)
+    body = message(app, customer)
+    app.messages.clear()
+    app.clock.advance(2.1)
+    with monkeypatch.context() as patch:
+        guarded = GuardedConnections(allow_local=False, allow_private=False, lookups=Shares(1))
+        patch.setattr(client, "_connections", guarded)
+        await turn(app, body)
+    poll = poll_of(app, customer)
+    assert poll is not None
+    assert 59 < (poll.due_at - now()).total_seconds() <= 60
+    await finish(app, [job], within_s=90)
+
+
+async def test_a_turn_that_hangs_is_cut_off(app: EventfulApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the host ends the worker for it, with all that the worker does."""
+    customer = app.customer()
+    (job,) = await waiting(app, customer, seconds=20)
+    body = message(app, customer)
+    app.messages.clear()
+    app.clock.advance(2.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(response_poll, "_LIMIT_S", 0)
+        await turn(app, body)
+    assert looks(app.accounts[customer]) == 0
+    poll = poll_of(app, customer)
+    assert poll is not None
+    assert poll.lease_until <= now()
+    assert (poll.due_at - now()).total_seconds() <= 3
+    await finish(app, [job], within_s=60)
 
 
 async def test_an_earlier_look_replaces_the_message(app: EventfulApp) -> None:
