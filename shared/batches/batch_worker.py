@@ -29,7 +29,7 @@ from shared.batches.reports import report_end, report_lateness
 from shared.batches.response_poll import ResponsePoll
 from shared.batches.sending import POLL_S, Sending, soon
 from shared.clock import now
-from shared.errors import JobError, RetryLater
+from shared.errors import JobError, RetryLater, UpstreamError
 from shared.event_names import BATCH_DELAYED, BATCH_UNREADABLE, NAMESPACE
 from shared.jobs.batch_message import decode_batch_message
 from shared.jobs.crash_log import log_text
@@ -141,7 +141,10 @@ class BatchWorker:
         batch = run.batch
         provider, _ = await open_provider(self.parts, batch)
         remote = await provider.get(batch.provider_id)
-        await cancel_doubles(self.parts, run, provider)
+        try:
+            await cancel_doubles(self.parts, run, provider)
+        except UpstreamError as exc:  # it is read, or cancelled, all the same; they are looked for again at its end
+            delayed(run.batch, log_text(exc), POLL_S)
         if remote.status not in ENDED:
             if now() >= batch.cancel_at and remote.status != "cancelling":
                 remote = await provider.cancel(batch.provider_id)

@@ -139,6 +139,25 @@ async def test_a_second_batch_is_recorded_and_told_once_it_is_known(app: Crashin
     assert sorted(row["outcome"] for row in usage) == ["answered"] * 3 + ["lost"] * 3
 
 
+async def test_a_batch_is_read_though_the_list_of_others_can_not_be(app: CrashingApp) -> None:
+    """A second one is looked for as long as that takes, after the jobs have their answers."""
+    customer = app.customer(style="anthropic")
+    account = app.accounts[customer]
+    account.durations.in_progress_s = HOUR
+    account.faults.batches.add(BatchFault(list_late_s=HOUR / 2))
+    account.faults.route("message_batches.create", LOST)
+    jobs = [await app.send(customer) for _ in range(2)]
+    await _until_created(app, account, 2)
+    await app.pass_time(60)
+    account.faults.route("message_batches.list", error(503), times=None)
+    await app.finish(jobs, within_s=2 * HOUR)
+    assert {app.result(job)["status"] for job in jobs} == {"succeeded"}
+    account.faults.clear()
+    await app.pass_time(HOUR)
+    assert [(row["state"], row["doubles"]) for row in app.rows(customer, "p_")] == [("done", 1)]
+    assert sorted(row["outcome"] for row in _usage(app, customer)) == ["answered"] * 2 + ["lost"] * 2
+
+
 async def test_jobs_end_in_time_though_it_is_not_known_whose_a_batch_is(app: CrashingApp) -> None:
     """Their calls may have been billed; once the batch has ended, they are on record as what they were."""
     customer = app.customer(style="anthropic")
