@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from shared.batches.custom_ids import full_id
-from shared.batches.provider_batch import Counts, ProviderBatch, check_id, read_status, read_time
+from shared.batches.provider_batch import Counts, ProviderBatch, check_id, read_count, read_status, read_time
 
 BEFORE, AFTER = b'{"requests":[', b"]}"
 _BETWEEN = b","
@@ -56,5 +56,4 @@ def _counts(batch: dict[str, Any]) -> Counts:
 
 def _count(batch: dict[str, Any], name: str) -> int:
     counts = batch.get("request_counts")
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if type(value) is int and value > 0 else 0
+    return read_count(counts.get(name)) if isinstance(counts, dict) else 0

@@ -30,6 +30,9 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 """In JSON, they only stand between values, where a space does as well."""
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_.-]{1,%d})"' % MAX_ID)
+_OK, _FAILED = 200, 500
+_STATUSES = range(100, 600)
+"""A row of a table holds no number of any size."""
 _START_BYTES = 512
 """Of a line that can't be read, in which its id is looked for."""
 
@@ -161,9 +164,10 @@ def _answer(number: int, custom_id: str, result: Result) -> Answer | Unreadable:
 
 def _status(response: _Response, error: Any) -> int:
     try:
-        return int(response.status_code or 0) or (500 if error else 200)
+        status = int(response.status_code or 0) or (_FAILED if error else _OK)
     except (TypeError, ValueError, OverflowError):
-        return 500
+        return _FAILED
+    return status if status in _STATUSES else _FAILED
 
 
 def _request_id(response: _Response) -> str | None:

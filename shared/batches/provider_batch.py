@@ -16,6 +16,8 @@ ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
 """The statuses of a batch that has ended."""
 UNKNOWN = "unknown"
 """A status or code that can't be kept as it is."""
+_MAX_COUNT = 10_000_000
+"""More lines than any batch has."""
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:=+-]{0,499}")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -131,11 +133,12 @@ def _optional_id(value: Any) -> str | None:
 
 def _counts(value: Any) -> Counts:
     counts = value if isinstance(value, dict) else {}
-    return Counts(*(_count(counts.get(name)) for name in ("total", "completed", "failed")))
+    return Counts(*(read_count(counts.get(name)) for name in ("total", "completed", "failed")))
 
 
-def _count(value: Any) -> int:
-    return value if type(value) is int and value > 0 else 0
+def read_count(value: Any) -> int:
+    """Return how many lines there are, as far as that can be."""
+    return value if type(value) is int and 0 < value <= _MAX_COUNT else 0
 
 
 def _errors(value: Any, redact: Callable[[str], str]) -> tuple[BatchError, ...]:
@@ -143,7 +146,7 @@ def _errors(value: Any, redact: Callable[[str], str]) -> tuple[BatchError, ...]:
     items = listed if isinstance(listed, list) else [listed]
     return tuple(
         BatchError(
-            read_code(item.get("code")), read_message(item.get("message"), redact), _count(item.get("line")) or None
+            read_code(item.get("code")), read_message(item.get("message"), redact), read_count(item.get("line")) or None
         )
         for item in [item for item in items if isinstance(item, dict) and item][:MAX_ERRORS]
     )

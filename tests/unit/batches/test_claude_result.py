@@ -228,6 +228,7 @@ def described(**members: Any) -> dict[str, Any]:
             Counts(3, 0, 3),
         ),
         ({"processing_status": "Something new"}, "something_new", Counts()),
+        ({"processing_status": "ended", "request_counts": {"succeeded": 2**31}}, "completed", Counts()),
         ({"processing_status": None, "request_counts": {"succeeded": "x", "errored": -1}}, "unknown", Counts()),
     ],
 )

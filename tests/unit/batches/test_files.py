@@ -131,6 +131,8 @@ async def test_a_line_that_is_cut_off_tells_whose_it_is(cut: int):
         (answered("1", {"a": 1}, status=None), Answer("1", 200, "req-1", b'{"a": 1}')),
         (answered("1", {"a": 1}, status=429, request_id=""), Answer("1", 429, None, b'{"a": 1}')),
         (answered("1", {"a": 1}, status="?"), Answer("1", 500, "req-1", b'{"a": 1}')),
+        (answered("1", {"a": 1}, status=2**31), Answer("1", 500, "req-1", b'{"a": 1}')),
+        (answered("1", {"a": 1}, status=-200), Answer("1", 500, "req-1", b'{"a": 1}')),
         (answered("1", {"a": 1}) | {"error": {}}, Answer("1", 200, "req-1", b'{"a": 1}')),
         (answered("1", {"a": 1}, status=0) | {"error": {"code": "x"}}, Answer("1", 500, "req-1", b'{"a": 1}')),
         (answered("1", "text"), Answer("1", 200, "req-1", b'"text"')),
