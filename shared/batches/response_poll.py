@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from shared.actions.respond import ENDED
 from shared.batches.parts import BatchParts
 from shared.clock import now
-from shared.connections.account import account_of
+from shared.connections.account import is_at
 from shared.connections.connection import Connection
 from shared.errors import (
     ConnectionFault,
@@ -129,8 +129,7 @@ class _Turn:
             self._after = rows[0].key
             self._pause(exc, exc.delay_s if isinstance(exc, RetryLater) else FAULT_WAIT_S)
             return set()
-        account = account_of(connection)
-        rows = [row for row in rows if row.values["account"] == account]
+        rows = [row for row in rows if is_at(connection, row.values["account"])]
         looks = await gather_limited(self._look(connection, row) for row in rows)
         self._after = next((row.key for row, look in zip(rows, looks, strict=True) if look is None), "")
         return {row.key for row, look in zip(rows, looks, strict=True) if look}

@@ -19,3 +19,12 @@ def account_of(connection: Connection) -> str:
     """
     parts = _API.sub("", connection.endpoint.base), connection.organization or "", connection.project or ""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def is_at(connection: Connection, account: str) -> bool:
+    """
+    Return whether a connection of a customer's own leads to that account.
+
+    The operator's never does, though its endpoint may be the same: it serves once the customer's own is deleted.
+    """
+    return connection.source != "static" and account_of(connection) == account

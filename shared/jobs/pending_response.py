@@ -15,7 +15,7 @@ from shared.actions.base import Completed, Outcome, failed
 from shared.actions.respond import ENDED, read_response
 from shared.billing.usage import as_lost
 from shared.clock import now
-from shared.connections.account import account_of
+from shared.connections.account import is_at
 from shared.connections.connection import Connection
 from shared.contract.respond import JOB_METADATA
 from shared.errors import (
@@ -221,7 +221,7 @@ class PendingResponse:
         """Return the connection. Raises ConnectionFault, also if it leads to another account now."""
         attempt, name = self.attempt, self.creation.label.name
         connection = await self.services.connections.resolve(attempt.job.customer, name)
-        if account_of(connection) != self.creation.account:
+        if not is_at(connection, self.creation.account):
             message = f"The connection {name} leads to another account than when the response was created."
             raise ConnectionInvalid(message)
         attempt.connection, attempt.usage.label = connection, connection.label()

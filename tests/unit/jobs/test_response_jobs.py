@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -17,6 +18,7 @@ from shared.billing.customer_records import CustomerRecords
 from shared.clock import now
 from shared.contract.budget import Budget
 from shared.jobs.response_rows import MAX_AGE, MAX_CANDIDATES, ResponseRows
+from shared.secret import Secret
 from shared.storage.base import MAX_HIDDEN_S
 from tests.support.patient_budgets import monthly, total, used
 from tests.support.response_jobs import EventfulApp, eventful_app, finish, metered_key, send_response
@@ -342,6 +344,33 @@ async def test_another_account_is_not_asked(app: EventfulApp) -> None:
     await finish(app, jobs)
     assert "succeeded" == app.result("long")["status"]
     assert ["answered", "unanswered"] == outcomes(app, customer)
+
+
+async def test_the_operators_account_is_not_asked(app: EventfulApp) -> None:
+    """It serves the customer whose connection is deleted, at the same endpoint: the job waits for that to come back."""
+    customer = app.customer()
+    account, operators = app.accounts[customer], app.provider.account()
+    takes(account, 100)
+    job = await send_response(app, customer)
+    await app.deliver()
+    assert account.url == operators.url
+    static = {"endpoint": operators.url, "api_key": operators.key, "provider": "openai", "default_model": "gpt-5.5"}
+    connections = app.worker.services.connections
+    connections._settings = replace(
+        connections._settings, static_connection=Secret(json.dumps(static)), allow_static_connection="*"
+    )
+    del app.stored.credentials.secrets[customer, "default"]
+    connections.forget(customer, "default")
+    await app.pass_time(1000)
+    assert "static" == (await connections.resolve(customer, "default")).source
+    assert [] == app.results
+    assert [] == operators.calls("responses.get")
+
+    app.connect(customer, account)
+    connections.forget(customer, "default")
+    await finish(app, [job])
+    assert "succeeded" == app.result(job)["status"]
+    assert ["answered"] == outcomes(app, customer)
 
 
 async def test_a_response_that_is_gone_ends_its_job(app: EventfulApp) -> None:
