@@ -32,7 +32,7 @@ from shared.clock import now
 from shared.errors import JobError, RetryLater, UpstreamError
 from shared.event_names import BATCH_DELAYED, BATCH_UNREADABLE, NAMESPACE
 from shared.jobs.batch_message import decode_batch_message
-from shared.jobs.crash_log import log_text
+from shared.jobs.crash_log import log_crash, log_text
 from shared.jobs.drain import WorkerStopping
 from shared.jobs.lines import CANCELLED
 from shared.jobs.versions import NewerVersion
@@ -106,6 +106,9 @@ class BatchWorker:
             reason, due_at = str(exc), delayed(run.batch, log_text(exc), exc.delay_s)
         except JobError as exc:
             return await failures.failed(run, exc)
+        except Exception as exc:  # noqa: BLE001  # a fault of ours: its jobs are not to wait for us for ever
+            log_crash(exc, f"customer={run.batch.customer} batch={run.batch.batch_id}")
+            reason, due_at = type(exc).__name__, soon(QUOTA_S)
         else:
             status = run.batch.provider_status
             reason = (

@@ -12,6 +12,7 @@ from local.provider.account import Account
 from local.provider.faults import error
 from shared.billing.statements import Statements
 from shared.clock import now
+from shared.storage.base import Row
 from tests.support.counted_records import counted
 from tests.support.patient_budgets import monthly, total
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
@@ -77,6 +78,24 @@ async def test_jobs_of_a_deleted_connection_end_soon_after_their_deadline(app: C
     day = now().date()
     statement = await Statements(app.stored.table).read(customer, day - timedelta(days=1), day)
     assert (statement.totals.lost.records, statement.totals.unanswered.records) == (2, 0)
+
+
+async def test_jobs_of_a_batch_that_meets_a_fault_of_ours_end_soon_after_their_deadline(app: CrashingApp) -> None:
+    """Whatever it is. Once it is mended, what was answered is on record."""
+    customer, account, jobs = await _sent(app)
+    started_at = app.clock() - 600
+    (batch,) = (key for owner, key in app.stored.table.rows if owner == customer and key.startswith("p_"))
+    odd = Row(customer, f"l_{batch.removeprefix('p_')}_00001x", {"job_id": "none"})
+    await app.stored.table.insert(odd)
+    await app.finish(jobs)
+    assert 0 <= app.clock() - started_at - 2 * HOUR <= 10 * 60
+    assert [row["outcome"] for row in _usage(app, customer)] == ["unanswered"] * 2
+    app.stored.table.rows.pop((customer, odd.key))
+    await app.pass_time(HOUR)
+    usage = _usage(app, customer)
+    assert [(row["outcome"], row["processing"]) for row in usage] == [("lost", "batch")] * 2
+    assert sorted(row["request_id"] for row in usage) == sorted(each.request_id for each in account.journal.billed())
+    assert [row["state"] for row in app.rows(customer, "p_")] == ["done"]
 
 
 @pytest.mark.parametrize("route", ["batches.get", "files.content"])
