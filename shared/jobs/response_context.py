@@ -165,6 +165,7 @@ class ResponseContext(ActionContext):
             creation = await own.begin(
                 number, self.connection, self.model, in_background=background, processing=processing
             )
+            own.keep_reservation(is_bought=background)
             try:
                 response = await ActionContext.call(self, operation)
             except (JobError, RetryLater) as error:
@@ -177,6 +178,7 @@ class ResponseContext(ActionContext):
                     await own.lost(creation, [replace(UNANSWERED, request_id=error.facts.request_id)])
                     raise
                 await own.refused(creation)
+                own.keep_reservation(is_bought=False)
                 if isinstance(error, UpstreamError) and self.goes_on(operation, error):
                     continue
                 raise

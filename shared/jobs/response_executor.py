@@ -44,12 +44,14 @@ class ResponseExecutor(Executor):
         return await super().execute(job, lease, work, attempt)
 
     async def _outcome_without_run(self, attempt: Attempt, steps: Steps, work: Work) -> Outcome | None:
+        own = ResponseSteps(attempt, steps)
+        own.keep_reservation(is_bought=True)  # until it is known
         outcome = await super()._outcome_without_run(attempt, steps, work)
         if isinstance(outcome, Deferred):
             return outcome
         try:
-            own = ResponseSteps(attempt, steps)
             creations = await own.read()
+            own.keep_reservation(is_bought=creations.last is not None)
             if creations.last is None:
                 return outcome or lost_too_often(attempt, creations.lost)
             # What is at the provider is read, whatever has become of the job's input meanwhile.

@@ -114,6 +114,11 @@ class ResponseSteps:
         await self._save(f"{_BEGIN}{number}", _values(creation))
         return creation
 
+    def keep_reservation(self, *, is_bought: bool) -> None:
+        """Have the job keep what it has reserved of budgets, whatever it waits for, if a response may be bought."""
+        if self.attempt.budgets is not None:
+            self.attempt.budgets.keeps = is_bought or bool(self.attempt.lease.lines)
+
     async def created(self, creation: Creation, response_id: str, adapted: Sequence[str]) -> Creation:
         """Say which response it is."""
         await self._save(f"{_ID}{creation.number}", {"response_id": response_id, "adapted": list(adapted)})

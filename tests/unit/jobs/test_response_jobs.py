@@ -530,6 +530,29 @@ async def test_a_budget_is_held_while_the_response_is_made(app: EventfulApp, sta
     assert spent == (used(app.stored.table, customer) if status == "completed" else reserved)
 
 
+async def test_a_budget_is_held_though_an_attempt_comes_to_nothing(app: EventfulApp) -> None:
+    """The vault does not answer, and the response is still at its provider."""
+    customer = app.customer()
+    budgets = {"main": monthly("1000000")}
+    change = CustomerRecords(app.stored.table).change
+    await change(customer, lambda record: record.with_budgets(budgets), by="ann", subject="budgets")
+    takes(app.accounts[customer], 20)
+    job = await send_response(app, customer)
+    await app.deliver()
+    held = total(app.stored.table, customer, "main")
+    await app.provider.advance(60)
+    services = app.worker.services
+    services.connections.forget(customer, "default")
+    app.stored.credentials.down = True
+    assert await services.schedule.wake(customer, job)
+    await app.deliver()
+    assert held == total(app.stored.table, customer, "main")
+    app.stored.credentials.down = False
+    app.begin(Process())  # it has nothing in memory
+    await finish(app, [job])
+    assert (used(app.stored.table, customer), 0) == total(app.stored.table, customer, "main")
+
+
 async def test_a_budget_without_room_refuses(app: EventfulApp) -> None:
     """Before anything is created."""
     customer = app.customer()
