@@ -129,7 +129,7 @@ class BatchContext(ActionContext):
         if line.digest == digest(operation.request.content):
             return
         try:
-            check_operation(operation.name, response)
+            check_operation(operation.name, response, has_tools="tools" in operation.body)
         except RequestRejected:
             self._calls[_step.get()] -= 1
             raise

@@ -52,12 +52,12 @@ def response_of(line: LineRecord) -> Response:
     raise map_error(_REFUSED, {}, msgspec.json.encode({"error": {"code": answer.error_code, "message": answer.error}}))
 
 
-def check_operation(name: str, response: Response) -> None:
+def check_operation(name: str, response: Response, *, has_tools: bool) -> None:
     """
     Raise RequestRejected, in a provider's words, if a response is that of another operation than `name`.
 
     By which one a model is called is learned, and forgotten within the hour, so that an attempt which reads the answer
-    may not know what the one before it asked for.
+    may not know what the one before it asked for. `has_tools`: that is learned apart.
     """
     try:
         lists = msgspec.json.decode(response.body, type=_Lists)
@@ -67,7 +67,8 @@ def check_operation(name: str, response: Response) -> None:
     other = "chat/completions" if name == "responses" else "responses"
     if not (has_choices if name == "responses" else has_items) or (has_items and has_choices):
         return
-    raise RequestRejected(f"This line was answered by another operation: use v1/{other}.", UpstreamFacts(_REFUSED))
+    line = "line with function tools" if has_tools else "line"
+    raise RequestRejected(f"This {line} was answered by another operation: use v1/{other}.", UpstreamFacts(_REFUSED))
 
 
 def call_of_line(line: LineRecord) -> Call | None:

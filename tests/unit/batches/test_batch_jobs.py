@@ -11,6 +11,7 @@ import pytest
 from local.provider.account import Account
 from local.provider.faults import LOST, BatchFault, CallFault, RouteFault
 from shared import clock
+from shared.actions.completion import CHAT, CHAT_WITH_TOOLS
 from shared.batches.queries import BatchQueries
 from shared.contract.documents import JobDocument
 from shared.errors import StorageUnavailable
@@ -184,6 +185,22 @@ async def test_lines_of_responses_are_read_by_a_worker_that_has_not_learned_that
     assert "chat/completions became responses" == output["adapted"][0]
     assert 1 + count == account.journal.totals().calls == len(at.rows(customer, "u_"))
     assert {"answered"} == {row["outcome"] for row in at.rows(customer, "u_")}
+
+
+async def test_what_holds_for_tools_alone_is_not_learned_of_all_chats(at: PatientApp, client: UpstreamClient) -> None:
+    """Also from a line that another worker has asked for."""
+    customer = at.customer()
+    connection = await at.worker.services.connections.resolve(customer, "default")
+    key = (*connection.identity, "gpt-6-luna")
+    at.worker.services.capabilities.learn_replacement(CHAT_WITH_TOOLS, "responses", *key)
+    tools = [{"type": "function", "function": {"name": "look_up"}}]
+    job = await at.send(customer, input={"prompt": "Again.", "parameters": {"tools": tools}})
+    await at.deliver()
+    at.worker = open_worker(cast(Endpoint, None), client, memory=at.memory)
+    await at.finish([job])
+    assert "chat/completions became responses" == at.result(job)["output"]["adapted"][0]
+    learned = at.worker.services.capabilities.of(*key)
+    assert ("responses", CHAT) == (learned.replacement_for(CHAT_WITH_TOOLS), learned.replacement_for(CHAT))
 
 
 async def test_several_answers_without_a_refused_parameter_are_one_more_batch(at: PatientApp) -> None:
