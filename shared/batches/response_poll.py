@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from shared.actions.respond import ENDED
 from shared.batches.parts import BatchParts
@@ -43,6 +44,8 @@ from shared.storage.bulk import gather_limited, read_pages
 
 _REFUSED_WAIT_S = 15.0
 """After a refusal for too many requests that names no wait."""
+_MAX_TASKS = 10_000
+"""Looks that one turn makes, and jobs that it wakes beside those whose response has ended: each takes memory."""
 _LIMIT_S = 600.0
 """After which a turn is cut off, whatever it waits for: at host.json's `functionTimeout`, the host ends the worker."""
 
@@ -98,9 +101,11 @@ class _Turn:
         rows = [row async for page in pages for row in page]
         at = now()
         ready = {row.key for row in rows if has_candidate(row) or row.values["wake_at"] <= at}
-        ready |= await self._ended([row for row in rows if row.key not in ready and self._is_due(row)])
-        await gather_limited(wake(self.parts.schedule, row) for row in rows if row.key in ready)
-        return [row for row in rows if row.key not in ready]
+        ended = await self._ended([row for row in rows if row.key not in ready and self._is_due(row)])
+        # Those that are ready are so in the next turn, too.
+        woken = ended.union(islice(ready, _MAX_TASKS))
+        await gather_limited(wake(self.parts.schedule, row) for row in rows if row.key in woken)
+        return [row for row in rows if row.key not in woken]
 
     @property
     def result(self) -> Poll:
@@ -130,8 +135,11 @@ class _Turn:
             self._pause(exc, exc.delay_s if isinstance(exc, RetryLater) else FAULT_WAIT_S)
             return set()
         rows = [row for row in rows if is_at(connection, row.values["account"])]
+        rows, left = rows[:_MAX_TASKS], rows[_MAX_TASKS:]
         looks = await gather_limited(self._look(connection, row) for row in rows)
-        self._after = next((row.key for row, look in zip(rows, looks, strict=True) if look is None), "")
+        not_looked_at = [row for row, look in zip(rows, looks, strict=True) if look is None] + left
+        if not_looked_at:
+            self._after, self._pause_s = not_looked_at[0].key, self._pause_s or 0
         return {row.key for row, look in zip(rows, looks, strict=True) if look}
 
     async def _look(self, connection: Connection, row: Row) -> bool | None:

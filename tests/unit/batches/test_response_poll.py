@@ -315,6 +315,35 @@ async def test_an_address_that_may_not_be_called_ends_the_turn(
     await finish(app, [job], within_s=90)
 
 
+async def test_a_turn_does_not_take_more_than_a_worker_has_memory_for(
+    app: EventfulApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one goes on, seconds later: with looks, and with jobs whose deadline is near."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    await waiting(app, customer)
+    clone(app, customer, 50)
+    monkeypatch.setattr(response_poll, "_MAX_TASKS", 20)
+    app.clock.advance(2.1)
+    for looked_at in (20, 40, 50):
+        app.messages.clear()
+        await turn(app, message(app, customer))
+        poll = poll_of(app, customer)
+        assert poll is not None
+        assert looks(account) == looked_at
+        assert (poll.due_at - now()).total_seconds() <= 3
+        assert bool(poll.after) == (looked_at < 50)
+
+    table = app.stored.table
+    for key, row in [*table.rows.items()]:
+        if row.key.startswith(f"{PREFIX}default~"):
+            table.rows[key] = replace(row, values={**row.values, "wake_at": now()})
+    for woken in (20, 40, 50):
+        await turn(app, message(app, customer))
+        assert len(app.stored.queues.sent["jobs"]) == woken
+    assert poll_of(app, customer) is None
+
+
 async def test_a_turn_that_hangs_is_cut_off(app: EventfulApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the host ends the worker for it, with all that the worker does."""
     customer = app.customer()
