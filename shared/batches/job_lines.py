@@ -12,7 +12,7 @@ import msgspec
 
 from shared.batches.eligibility import refusal
 from shared.batches.gathering import MAX_JOIN_LINES, Gathering, Join
-from shared.batches.records import HARVESTED, Group, read_batch
+from shared.batches.records import HARVESTED, MAX_BYTES, Group, read_batch
 from shared.billing.reserved_amounts import ReservedFor
 from shared.clock import now
 from shared.connections.connection import Connection
@@ -96,7 +96,7 @@ class JobBatches:
         message = await self.outputs.next_message(attempt)
         await self._write_bodies(attempt, lines)
         joined = set(pending)
-        await attempt.end_with(partial(self._wait, attempt, list(_parts(lines)), message, joined, stepless))
+        await attempt.end_with(partial(self._wait, attempt, list(parts_of(lines)), message, joined, stepless))
         # One that had other lines of it may have ended while the job's row did not say that it waits.
         for batch in joined:
             if await self._ended(attempt.job.customer, batch) is not None:
@@ -162,11 +162,10 @@ class JobBatches:
         return replace(lease, etag=etag, lines=column, unwritten=None)
 
     async def _write_bodies(self, attempt: Attempt, lines: Sequence[Line]) -> None:
-        for line in lines:
-            if len(line.body) > MAX_INLINE_BYTES:
-                name = body_blob(attempt.job.customer, attempt.job.id, line.digest)
-                write = partial(self.blobs.write, self.container, name, line.body, "application/json")
-                await attempt.with_retries(write)
+        for line in {each.digest: each for each in lines if len(each.body) > MAX_INLINE_BYTES}.values():
+            name = body_blob(attempt.job.customer, attempt.job.id, line.digest)
+            write = partial(self.blobs.write, self.container, name, line.body, "application/json")
+            await attempt.with_retries(write)
 
     async def _rows(self, customer: str, lines: LineRange) -> list[Row]:
         if lines.number == 1:
@@ -215,13 +214,17 @@ def _batch_of(row: Row) -> str:
     return row.key[len("l_") :].rpartition("_")[0]
 
 
-def _parts(lines: Iterable[Line]) -> Iterable[Sequence[Line]]:
-    """Divide lines into what one transaction takes, each for one operation."""
+def parts_of(lines: Iterable[Line]) -> Iterable[Sequence[Line]]:
+    """Divide lines into what one transaction and one batch take, each for one operation."""
     part: list[Line] = []
+    size = 0
     for line in sorted(lines, key=lambda each: each.operation):
-        if part and (len(part) == MAX_JOIN_LINES or part[0].operation != line.operation):
+        own = len(line.body) + _LINE_BYTES
+        is_full = len(part) == MAX_JOIN_LINES or size + own > MAX_BYTES
+        if part and (is_full or part[0].operation != line.operation):
             yield part
-            part = []
+            part, size = [], 0
         part.append(line)
+        size += own
     if part:
         yield part

@@ -5,11 +5,22 @@ from __future__ import annotations
 import pytest
 
 from local.provider.faults import CallFault
+from shared.batches.job_lines import parts_of
+from shared.jobs.lines import Line
 from shared.upstream.capabilities import Capabilities
 from tests.support.patience import PatientApp, patient_app
 
 MODEL = "text-embedding-3-small"
 TEXTS = {"texts": [str(number) for number in range(8)]}
+
+
+def test_lines_of_a_job_that_are_too_large_for_a_batch_are_several():
+    """As many answers to pictures may be, of a model that gives one a call: a provider refuses a larger file."""
+    body = bytes(20_000_000)
+    lines = [Line(f"~{number}", "responses", body) for number in range(5)]
+    assert [2, 2, 1] == [len(part) for part in parts_of(lines)]
+    whole = [Line("~1", "responses", bytes(60_000_000)), *lines[:1]]
+    assert [1, 1] == [len(part) for part in parts_of(whole)]
 
 
 @pytest.fixture
