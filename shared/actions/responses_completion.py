@@ -82,6 +82,8 @@ def _message(items: list[dict[str, Any]], stops: Sequence[str]) -> tuple[dict[st
     finals = [item for item in messages if item.get("phase") == "final_answer"]
     answer = finals or messages
     text, has_stopped = _stopped(_texts(answer, "output_text", "text"), stops)
+    if has_stopped:  # the model would have called nothing any more
+        items = _until(items, answer, len(text or ""))
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if refusal := _texts(answer, "refusal", "refusal"):
         message["refusal"] = refusal
@@ -105,6 +107,16 @@ def _message(items: list[dict[str, Any]], stops: Sequence[str]) -> tuple[dict[st
 def _stopped(text: str | None, stops: Sequence[str]) -> tuple[str | None, bool]:
     ends = [at for stop in stops if text is not None and (at := text.find(stop)) >= 0]
     return (text[: min(ends)], True) if text is not None and ends else (text, False)
+
+
+def _until(items: list[dict[str, Any]], answer: Sequence[Mapping[str, Any]], length: int) -> list[dict[str, Any]]:
+    """Return the items up to the message of the answer in which its first `length` characters end."""
+    for index, item in enumerate(items):
+        if any(item is each for each in answer):
+            length -= len(_texts([item], "output_text", "text") or "")
+            if length < 0:
+                return items[: index + 1]
+    return items
 
 
 def _texts(messages: Sequence[Mapping[str, Any]], kind: str, member: str) -> str | None:

@@ -185,6 +185,16 @@ def test_stops_end_the_text(stops: tuple[str, ...], expected: tuple[str, str]):
     assert expected == (choice["message"]["content"], choice["finish_reason"])
 
 
+def test_nothing_is_called_after_a_stop():
+    """What came before it was called."""
+    message = completed(CALL, text("1 2"), text(" END 3"), CUSTOM, stops=("END",))["choices"][0]
+    assert ("1 2 ", "tool_calls") == (message["message"]["content"], message["finish_reason"])
+    assert ["call_1"] == [call["id"] for call in message["message"]["tool_calls"]]
+    message = completed(text("1 END"), text("2"), CALL, CUSTOM, stops=("END",))["choices"][0]
+    assert "stop" == message["finish_reason"]
+    assert "tool_calls" not in message["message"]
+
+
 def test_what_is_said_before_the_answer_stands_apart():
     """A schema holds for the answer alone. Without an answer, it is all that was said."""
     message = completed(text("Let me see.", phase="commentary"), text("{}", phase="final_answer"))["choices"][0][
