@@ -83,7 +83,7 @@ def _message(items: list[dict[str, Any]], stops: Sequence[str]) -> tuple[dict[st
     answer = finals or messages
     text, has_stopped = _stopped(_texts(answer, "output_text", "text"), stops)
     if has_stopped:  # the model would have called nothing any more
-        items = _until(items, answer, len(text or ""))
+        items = _items_up_to(items, answer, len(text or ""))
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if refusal := _texts(answer, "refusal", "refusal"):
         message["refusal"] = refusal
@@ -109,7 +109,7 @@ def _stopped(text: str | None, stops: Sequence[str]) -> tuple[str | None, bool]:
     return (text[: min(ends)], True) if text is not None and ends else (text, False)
 
 
-def _until(items: list[dict[str, Any]], answer: Sequence[Mapping[str, Any]], length: int) -> list[dict[str, Any]]:
+def _items_up_to(items: list[dict[str, Any]], answer: Sequence[Mapping[str, Any]], length: int) -> list[dict[str, Any]]:
     """Return the items up to the message of the answer in which its first `length` characters end."""
     for index, item in enumerate(items):
         if any(item is each for each in answer):
