@@ -8,12 +8,21 @@ import msgspec
 
 from shared.billing.usage import UNANSWERED, Call, call_of_answer
 from shared.contract.decoding import UNREADABLE, json_object
-from shared.errors import ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts, UpstreamTimeout
+from shared.errors import (
+    AccountBlocked,
+    ProviderUnavailable,
+    RequestRejected,
+    UpstreamError,
+    UpstreamFacts,
+    UpstreamTimeout,
+)
 from shared.jobs.lines import MISSING, UNDONE, UNREAD, LineRecord
 from shared.upstream.error_mapping import map_error
 from shared.upstream.messages import Response
 
 _REFUSED = 400
+_OF_BATCH = {each.code: each for each in (RequestRejected, AccountBlocked)}
+"""What the creation of a batch may have met, by the code that its lines have for it, beside the app's own sentence."""
 
 
 class _Lists(msgspec.Struct):
@@ -49,6 +58,8 @@ def response_of(line: LineRecord) -> Response:
     if answer.error_code == UNREAD:
         message = "The batch could not be read before the deadline of its jobs. This call may have been billed."
         raise UpstreamTimeout(message, UpstreamFacts(unanswered=True))
+    if (kind := _OF_BATCH.get(answer.error_code)) is not None:
+        raise kind(answer.error, UpstreamFacts(_REFUSED))
     raise map_error(_REFUSED, {}, msgspec.json.encode({"error": {"code": answer.error_code, "message": answer.error}}))
 
 

@@ -277,6 +277,25 @@ async def test_a_refusal_of_a_line_is_the_jobs_error(at: PatientApp) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (403, "account_deactivated", "account_blocked"),
+        (404, "model_not_found", "model_not_found"),
+        (400, "invalid_request_error", "request_rejected"),
+    ],
+)
+async def test_a_refused_creation_is_the_jobs_error(at: PatientApp, status: int, code: str, expected: str) -> None:
+    """With the code that a call would have had."""
+    customer = at.customer()
+    at.accounts[customer].faults.route("batches.create", RouteFault("status", status, code, "Not so."))
+    job = await at.send(customer)
+    await at.finish([job], within_s=3600)
+    assert expected == at.result(job)["error"]["code"]
+    assert "(400): The" not in at.result(job)["error"]["message"]
+    assert at.result(job)["error"]["message"].endswith(": Not so.")
+
+
+@pytest.mark.parametrize(
     "fault",
     [
         BatchFault(shuffle=True),
