@@ -47,9 +47,14 @@ def is_replaceable(attempt: Attempt, creation: Creation) -> bool:
 
 
 def adopted_by(attempt: Attempt, creation: Creation, window_s: float) -> datetime:
-    """Return until when an event may say which response a creation without an answer has come to."""
+    """
+    Return until when an event may say which response a creation without an answer has come to.
+
+    The window begins when the answer should have come: the response may have been created as late.
+    """
     left_s = attempt.time.seconds_left() + (now() - creation.at).total_seconds()
-    return creation.at + timedelta(seconds=max(min(window_s, left_s / 2), 0))
+    waits_s = attempt.job.options.timeout_s + window_s
+    return creation.at + timedelta(seconds=max(min(waits_s, left_s / 2), 0))
 
 
 async def _wait(services: JobServices, attempt: Attempt, creation: Creation, at_least_s: float) -> None:

@@ -406,6 +406,22 @@ async def test_a_creation_that_gets_no_answer_is_adopted_by_its_event(app: Event
     assert len(named) == len(set(named)) + 1  # it is read once more, as its own
 
 
+async def test_an_event_may_come_after_the_time_in_which_its_creation_was_to_be_answered(app: EventfulApp) -> None:
+    """The window begins then."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    account.faults.route("responses.create", LOST)
+    job = await send_response(app, customer, options={"timeout_s": 400, "deadline_s": 7200})
+    await app.deliver()
+    await app.pass_time(450, step_s=15)
+    body = json.dumps({"type": "response.completed", "data": {"id": next(iter(account.responses))}}).encode()
+    await app.worker.services.provider_events.receive(customer, "default", body)
+    await finish(app, [job])
+    assert "succeeded" == app.result(job)["status"]
+    assert {} == account.journal.bought_twice()
+    assert ["answered"] == outcomes(app, customer)
+
+
 async def test_what_an_event_names_is_adopted_though_it_can_not_be_read_at_first(app: EventfulApp) -> None:
     """An error says nothing about whose it is."""
     app.listen()
