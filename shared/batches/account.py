@@ -11,6 +11,7 @@ from shared.batches.records import BatchRecord
 from shared.connections.account import account_of
 from shared.connections.connection import Connection
 from shared.connections.endpoint_shapes import CLAUDE
+from shared.contract.result import ConnectionLabel
 from shared.errors import ConnectionInvalid
 
 
@@ -24,8 +25,15 @@ def label_of(connection: Connection) -> str:
 
 
 def has_moved(batch: BatchRecord, connection: Connection) -> bool:
-    """Return whether the batch, or its file, is at another account."""
-    return bool(batch.account) and batch.account != account_of(connection)
+    """
+    Return whether the batch, or its file, is at another account.
+
+    The operator's is never a customer's own, though its endpoint may be the same: it serves while that has none.
+    """
+    if not batch.account:
+        return False
+    source = msgspec.json.decode(batch.label, type=ConnectionLabel).source if batch.label else connection.source
+    return batch.account != account_of(connection) or source != connection.source
 
 
 async def open_provider(parts: BatchParts, batch: BatchRecord) -> tuple[BatchProvider, Connection]:

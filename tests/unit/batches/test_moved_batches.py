@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from local.provider.faults import LOST
 from shared.retention.customer_data import CustomerData
 from shared.retention.customer_import import CustomerImport, Imported
 from shared.retention.export_reader import ExportReader
+from shared.secret import Secret
 from shared.upstream.client import UpstreamClient
 from tests.support.endpoint import Endpoint
 from tests.support.patience import PatientApp, patient_app
@@ -88,3 +92,31 @@ async def test_a_batch_that_was_harvested_since_the_export_is_not_bought_again(a
     assert "timeout" == at.result(job)["error"]["code"]
     assert ["unanswered"] == [row["outcome"] for row in at.rows(customer, "u_")]
     assert 1 == len(at.accounts[customer].batches)
+
+
+async def test_a_batch_is_not_bought_on_the_operators_account_while_its_customer_has_none(at: PatientApp) -> None:
+    """It may be at the customer's own, at the same endpoint: the jobs wait for that connection to come back."""
+    customer = at.customer(style="anthropic")
+    account, operators = at.accounts[customer], at.provider.account(style="anthropic")
+    account.faults.route("message_batches.create", LOST)
+    jobs = [await at.send(customer) for _ in range(2)]
+    while not account.batches:
+        await at.pass_time(60)
+    assert account.url == operators.url
+    static = {"endpoint": operators.url, "api_key": operators.key, "provider": "anthropic", "default_model": "m"}
+    connections = at.worker.services.connections
+    connections._settings = replace(
+        connections._settings, static_connection=Secret(json.dumps(static)), allow_static_connection="*"
+    )
+    del at.memory.credentials.secrets[customer, "default"]
+    connections.forget(customer, "default")
+    await at.pass_time(7200)
+    assert "static" == (await connections.resolve(customer, "default")).source
+    assert ({}, []) == (operators.batches, operators.calls("message_batches.list"))
+    assert [] == at.results
+
+    at.connect(customer, account)
+    connections.forget(customer, "default")
+    await at.finish(jobs)
+    assert {"succeeded"} == {at.result(job)["status"] for job in jobs}
+    assert (1, 2) == (len(account.batches), len(at.rows(customer, "u_")))
