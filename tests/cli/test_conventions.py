@@ -19,6 +19,7 @@ from aijobs.settings import read_app_settings
 from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.harness import Customer
+from tests.support.source import parse
 
 PROGRAM = "python -m aijobs"
 
@@ -47,7 +48,7 @@ def test_only_destructive_commands_ask():
     asking = set()
     for name, parser in COMMANDS.items():
         module, _, function = parser.get_default("run").partition(".")
-        tree = ast.parse((ROOT / "aijobs" / f"{module}.py").read_text())
+        tree = parse(ROOT / "aijobs" / f"{module}.py")
         (node,) = [each for each in tree.body if getattr(each, "name", "") == function]
         if any(isinstance(each, ast.Name) and each.id == "is_confirmed" for each in ast.walk(node)):
             asking.add(name)
@@ -62,7 +63,7 @@ def test_messages_name_commands_that_can_be_copied():
     texts = [
         (path.name, text.value)
         for path in sorted((ROOT / "aijobs").rglob("*.py"))
-        for tree in [ast.parse(path.read_text())]
+        for tree in [parse(path)]
         for alone in [docstrings(tree)]
         for text in ast.walk(tree)
         if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value not in alone

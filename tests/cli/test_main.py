@@ -22,6 +22,7 @@ from aijobs.__main__ import main
 from aijobs.parser import make_parser
 from tests.support.cli_runner import ROOT, CliRunner, Terminal
 from tests.support.harness import Customer
+from tests.support.source import parse
 
 KEY = "sk-secret"
 
@@ -155,7 +156,7 @@ def test_command_line_is_apart_from_the_app():
     imported = {
         (node.module or "").split(".")[0]
         for path in (ROOT / "aijobs").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.ImportFrom)
     }
 

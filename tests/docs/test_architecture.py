@@ -11,6 +11,7 @@ import pytest
 
 from docs import dependencies
 from tests.support.doc_samples import ROOT
+from tests.support.source import parse
 
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def function(name: str, file: str) -> Function:
     """A function of a file, by its name, or by its class's name and its own; fails if there is none."""
-    body: list[ast.stmt] = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+    body: list[ast.stmt] = parse(ROOT / file).body
     *classes, last = name.split(".") if name[0].isupper() else [name.rpartition(".")[2]]
     for each in classes:
         body = next(node.body for node in body if isinstance(node, ast.ClassDef) and node.name == each)
@@ -42,7 +43,7 @@ def names_in(node: ast.AST) -> set[str]:
 
 def calls_within(name: str, file: str) -> set[str]:
     """What a function calls, by itself and in the private functions of its file that it calls."""
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    tree = parse(ROOT / file)
     private = {node.name: node for node in ast.walk(tree) if isinstance(node, Function) and node.name[0] == "_"}
     called: set[str] = set()
     waiting: list[Function] = [function(name, file)]

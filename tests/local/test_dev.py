@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.source import parse
+
 INTEGRATION = "tests/integration tests/cli tests/local tests/openapi tests/console tests/docs tests/infra"
 DEV = Path(__file__).parents[2] / "dev.py"
 FAKE_PYTHON = """#!/bin/sh
@@ -64,7 +66,7 @@ def run(*arguments, path=DEV, **options):
 
 def test_only_the_standard_library_is_imported():
     """A fresh machine has no other packages."""
-    nodes = [*ast.walk(ast.parse(DEV.read_text()))]
+    nodes = [*ast.walk(parse(DEV))]
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
 

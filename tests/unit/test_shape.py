@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
+from tests.support.source import parse
 
 ROOT = Path(__file__).parents[2]
 PATHS = {
@@ -117,7 +118,7 @@ ONLY_SOME_JOBS_NEED = {
 @functools.cache
 def trees() -> dict[str, ast.Module]:
     """The modules that have any code, by their names."""
-    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items() if path.stat().st_size}
+    return {name: parse(path) for name, path in PATHS.items() if path.stat().st_size}
 
 
 def imports_of(name: str) -> set[str]:
@@ -187,7 +188,7 @@ def test_few_modules_reveal_secrets():
 
 def test_triggers_know_few_rooms():
     """The triggers take what they need to hand bytes in and out, and nothing that does the work."""
-    tree = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
+    tree = parse(ROOT / "function_app.py")
     froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
     messages = {"shared.http.messages", "shared.http.routes", "shared.jobs.message", "shared.storage.message_text"}
@@ -196,7 +197,7 @@ def test_triggers_know_few_rooms():
 
 def test_the_host_looks_into_no_message():
     """As text, plain JSON would replace what the host says of its message: `id`, `dequeueCount`, `insertionTime`."""
-    tree = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
+    tree = parse(ROOT / "function_app.py")
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     triggers = [call for call in calls if ast.unparse(call.func) == "app.queue_trigger"]
 

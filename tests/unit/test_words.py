@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.source import parse
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("shared", "aijobs", "local", "benchmarks", "openapi", "tests")
 PRIVATE = frozenset(
@@ -44,7 +46,7 @@ def test_no_name_is_a_private_word():
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files
         if "node_modules" not in path.parts
-        for line, name in names(ast.parse(path.read_text(encoding="utf-8")))
+        for line, name in names(parse(path))
         if {name, name.lstrip("_")} & PRIVATE
     ]
 

@@ -30,6 +30,7 @@ from shared.storage.base import MAX_TRANSACTION_ROWS, Row
 from tests.support.attempts import ANSWERED, JOB, LATER, UNANSWERED, keys, start, take_over
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.manual_clock import ManualClock
+from tests.support.source import parse
 
 ROOT = Path(__file__).parents[3]
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -241,7 +242,7 @@ def test_whoever_makes_usage_records_is_on_this_list():
         for path in (ROOT / "shared").rglob("*.py")
         if any(
             isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "usage_rows"
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in ast.walk(parse(path))
         )
     }
 

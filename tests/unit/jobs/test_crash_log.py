@@ -22,6 +22,7 @@ from shared.errors import (
     VaultUnavailable,
 )
 from shared.jobs.crash_log import log_text
+from tests.support.source import parse
 
 ROOT = Path(__file__).parents[3]
 QUOTE = "You asked: MARKED."
@@ -50,7 +51,7 @@ def test_no_line_has_the_text_of_an_exception():
     lines = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for path in [*sorted((ROOT / "shared").rglob("*.py")), ROOT / "function_app.py"]
-        for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for handler in ast.walk(parse(path))
         if isinstance(handler, ast.FunctionDef | ast.AsyncFunctionDef)
         for call in ast.walk(handler)
         if _is_log_call(call) and _formats_exception(call, _exceptions(handler))
