@@ -56,7 +56,7 @@ def test_a_budget_holds_if_a_worker_dies(dies_at: int, made: bool) -> None:
 
 
 @pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize("dies_at", [30, *(pytest.param(each, marks=pytest.mark.long) for each in range(20, 90, 7))])
+@pytest.mark.parametrize("dies_at", [30, *(pytest.param(each, marks=pytest.mark.long) for each in range(20, 90, 21))])
 def test_a_budget_holds_if_a_worker_dies_as_it_claims(dies_at: int, made: bool) -> None:
     """Jobs that reserve with their claims, of which some are refused: as above."""
     work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=150, dies_at=dies_at, made=made)
@@ -68,7 +68,7 @@ def test_a_budget_holds_if_a_worker_dies_as_it_claims(dies_at: int, made: bool) 
 
 @pytest.mark.long
 @pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize("dies_at", [*range(1, 12), *Random(3).sample(range(12, 900), 9)])
+@pytest.mark.parametrize("dies_at", [*range(1, 12, 3), *Random(3).sample(range(12, 900), 3)])
 def test_a_thousand_jobs_on_a_budget_for_a_hundred(dies_at: int, made: bool) -> None:
     """One of four workers is killed at each step: before it or after."""
     work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=1000, dies_at=dies_at, made=made)
@@ -98,9 +98,9 @@ def test_each_event_has_one_row() -> None:
 
 
 @pytest.mark.long
-def test_each_event_has_one_row_in_200_runs() -> None:
+def test_each_event_has_one_row_in_fifty_runs() -> None:
     """As above."""
-    for run_number in range(200):
+    for run_number in range(50):
         check_events(run_number)
 
 
