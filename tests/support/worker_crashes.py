@@ -100,10 +100,14 @@ class Part:
                 raise WorkerDied
             await self._process.wait()
             is_last = self._process.begin(self._name(name, args)) if name in _WRITES else False
+            is_collected = False
             try:
                 return await value(*args, **options)
+            except GeneratorExit:  # as garbage, after the death: nobody would hear of it
+                is_collected = True
+                raise
             finally:
-                if is_last or self._process.died.is_set():
+                if not is_collected and (is_last or self._process.died.is_set()):
                     self._process.die()
 
         return run
