@@ -50,10 +50,11 @@ def adopted_by(attempt: Attempt, creation: Creation, window_s: float) -> datetim
     """
     Return until when an event may say which response a creation without an answer has come to.
 
-    The window begins when the answer should have come: the response may have been created as late.
+    The window begins when the answer should have come: the response may have been created as late. None (0 s) is for
+    those whose providers send no events.
     """
     left_s = attempt.time.seconds_left() + (now() - creation.at).total_seconds()
-    waits_s = attempt.job.options.timeout_s + window_s
+    waits_s = attempt.job.options.timeout_s + window_s if window_s else 0
     return creation.at + timedelta(seconds=max(min(waits_s, left_s / 2), 0))
 
 
