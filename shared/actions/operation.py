@@ -22,7 +22,9 @@ _PASS_THROUGH = {"extra-parameters": "pass-through"}
 _CONDITIONS = (("reasoning", "effort"), ("output_config", "effort"), ("thinking", "type"))
 """Members of a body, and what of them decides which others a model takes, beside `reasoning_effort`."""
 _ONE_OF = frozenset({"temperature", "top_p"})
-"""Of these, some models take one at a time."""
+"""Of these, some of Claude's models take one at a time."""
+_MESSAGES = "messages"
+"""Claude's operation."""
 _MAX_CONDITION_LENGTH = 20
 """Characters of a condition that identify it. It is a caller's, and is kept in memory."""
 
@@ -62,7 +64,7 @@ class JsonOperation(Operation):
         self._capabilities, self._droppable, self._is_final, self._strict = capabilities, droppable, is_final, strict
         # Some models take sampling parameters with one effort and not with another (GPT-5.1, 5.2: only with none), not
         # while they think, or one of two (Claude).
-        conditions = [body.get("reasoning_effort"), "+" if body.keys() >= _ONE_OF else None]
+        conditions = [body.get("reasoning_effort"), "+" if name == _MESSAGES and body.keys() >= _ONE_OF else None]
         conditions += [part.get(member) for of, member in _CONDITIONS if isinstance(part := body.get(of), dict)]
         self._key = (
             *connection.identity,

@@ -154,16 +154,30 @@ def test_adaptation_is_learned_for_an_hour():
         ({"thinking": {"type": "enabled"}}, [{}, {"thinking": {"type": "disabled"}}, {"thinking": 1}]),
         ({"output_config": {"effort": "high"}}, [{}, {"output_config": {"effort": "low"}}, {"output_config": {}}]),
         ({"reasoning": {"effort": "high"}}, [{}, {"reasoning": {"effort": "none"}}, {"reasoning": None}]),
-        ({"top_p": 1}, [{}]),
     ],
 )
 def test_what_is_refused_beside_others_is_left_out_beside_them_alone(refused: Any, others: list[Any]):
-    """Claude takes a temperature, but not while it thinks, and not `top_p` beside it."""
+    """Claude takes a temperature, but not while it thinks."""
     ctx = MemoryContext(in_turn())
     assert operation(ctx, temperature=0, **refused).adapt(REFUSAL)
 
     assert "temperature" not in body(operation(ctx, temperature=1, **refused))
     assert all("temperature" in body(operation(ctx, temperature=1, **other)) for other in others)
+
+
+def test_what_claude_refuses_beside_another_is_left_out_beside_that_alone():
+    """Some of its models take a temperature or `top_p`, and not both. OpenAI's refuse what they refuse in any case."""
+    ctx = MemoryContext(in_turn())
+
+    def message(**parameters: Any) -> JsonOperation:
+        return ctx.operation("messages", {"messages": [], **parameters}, droppable=SAMPLING)
+
+    assert message(temperature=0, top_p=1).adapt(REFUSAL)
+    assert operation(ctx, temperature=0, top_p=1).adapt(REFUSAL)
+
+    assert "temperature" not in body(message(temperature=1, top_p=1))
+    assert "temperature" in body(message(temperature=1))
+    assert "temperature" not in body(operation(ctx, temperature=1))
 
 
 @pytest.mark.parametrize(
