@@ -25,7 +25,7 @@ JOBS_WOKEN: Final = "jobs_woken"
 JOB_REJECTED: Final = "job_rejected"
 """A message got a failed result and no attempt: it can't be read, or its job was given up."""
 JOB_ERROR: Final = "job_error"
-"""A job met a fault of ours. The line has the kind of the exception and the place in the code."""
+"""A job or a batch met a fault of ours. The line has the kind of the exception and the place in the code."""
 CUSTOMER_THROTTLED: Final = "customer_throttled"
 """
 A customer uses its share of a worker, so its jobs are requeued; at most one line a minute and connection (its callbacks

@@ -88,11 +88,12 @@ def demo_jobs(*, real: bool) -> list[DemoJob]:
         ),
         DemoJob(
             "recording",
-            _job("northwind", "transcribe", blob=f"inputs/{RECORDING}", response_format="srt") | {"model": "whisper-1"},
+            _job("northwind", "transcribe", blob=f"inputs/{RECORDING}", response_format="srt")
+            | {"model": "gpt-transcribe"},
         ),
         DemoJob(
             "speech",
-            _job("northwind", "speak", text="Your parcel has arrived.", voice="alloy") | {"model": "tts-1"},
+            _job("northwind", "speak", text="Your parcel has arrived.", voice="alloy") | {"model": "gpt-speech"},
         ),
         DemoJob(
             "embedding",

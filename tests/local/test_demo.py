@@ -154,7 +154,7 @@ def test_the_demos_prices_are_a_price_book():
     book = decode_price_book(PRICES.read_bytes())
 
     models = {"contoso-chat", "fabrikam-chat", "gpt-6-luna*", "gpt-image-2", "text-embedding-3-small"}
-    assert models | {"claude-sonnet-4-5*", "whisper-1", "tts-1"} == {price.model for price in book.prices}
+    assert models | {"claude-sonnet-4-5*", "gpt-transcribe", "gpt-speech"} == {price.model for price in book.prices}
     assert book.markups
 
 

@@ -101,7 +101,10 @@ async def test_every_body_is_declared_as_json(harness: Harness, route: Route, me
         ({"output": {"queue": "somebody-elses"}}, "`output.queue`"),
         ({"options": {"max_retries": 99}}, "`options.max_retries`"),
         ({"input": {"input_blob": "secrets/of/others.json"}}, "`input_blob` must be in"),
-        ({"options": {"processing": "background"}}, "`options.processing` can't be background yet"),
+        (
+            {"options": {"processing": "background"}, "action": "multi_chat", "input": {"prompts": ["x"]}},
+            "`options.processing` must be standard for the action multi_chat: background",
+        ),
         ({"options": {"processing": "batch", "deadline_s": 60}}, "`options.deadline_s` must be at least 3600"),
         (
             {"options": {"processing": "flex"}, "input": {"prompt": "x", "parameters": {"service_tier": "priority"}}},

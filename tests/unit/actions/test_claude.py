@@ -341,7 +341,7 @@ async def test_patient_processing(worker: Worker):
     assert {"batch": "failed", "flex": "failed", "cheapest": "succeeded"} == {
         processing: result["status"] for processing, result in results.items()
     }
-    assert "without batches" in results["batch"]["error"]["message"]
+    assert "which has no batches" in results["batch"]["error"]["message"]
     assert "only OpenAI has that tier" in results["flex"]["error"]["message"]
     assert ["standard"] == [row["processing"] for row in worker.usage(customer)]
     assert 1 == len(customer.account.received)
