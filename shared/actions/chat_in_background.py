@@ -18,7 +18,7 @@ from shared.actions.completion import CHAT
 from shared.actions.operation import JsonOperation
 from shared.actions.respond import OPERATION, ResponseCreator, check_connection, parse_response
 from shared.actions.responses_completion import as_completion
-from shared.actions.responses_request import responses_request
+from shared.actions.responses_request import ResponsesRequest, responses_request
 from shared.contract.chat import Chat
 from shared.contract.respond import check_metadata
 from shared.errors import InvalidJob
@@ -37,12 +37,18 @@ async def run(request: Chat, ctx: Context) -> Completed:
     return await ctx.compute(read_chat_response, response, adapted, large=response.is_large)
 
 
-async def _operation(chat: Chat, ctx: Context) -> JsonOperation:
+def request_of(chat: Chat, *, raise_limit: bool = True) -> ResponsesRequest:
+    """Return what is asked for. Raises InvalidJob for what can't wait, and names it."""
     check_metadata(chat.parameters)
-    request = responses_request(chat.messages, chat.parameters, raise_limit=ctx.output_limit is None)
+    request = responses_request(chat.messages, chat.parameters, raise_limit=raise_limit)
     for name, is_set in (("n", request.count > 1), ("stop", request.stops)):
         if is_set:
             raise InvalidJob(f"`input.parameters.{name}` can't be set if `options.processing` is background.")
+    return request
+
+
+async def _operation(chat: Chat, ctx: Context) -> JsonOperation:
+    request = request_of(chat, raise_limit=ctx.output_limit is None)
     if ctx.strict and request.adapted:
         raise InvalidJob(
             f"`options.strict` is set, but in the background this can't be sent as it is: {request.adapted[0]}."

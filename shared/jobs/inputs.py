@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -20,6 +20,7 @@ from shared.storage.base import Blobs, BlobTooLarge
 from shared.upstream.messages import is_large
 
 if TYPE_CHECKING:
+    from shared.contract.chat import Chat
     from shared.jobs.document_inputs import DocumentInputs
     from shared.upstream.side_process import SideProcess
 
@@ -83,6 +84,10 @@ class Inputs:
             from shared.jobs.flex import check_flex_tier  # noqa: PLC0415  # few jobs have it
 
             check_flex_tier(decoded)
+        elif job.options.processing == "background" and job.action == "chat":
+            from shared.actions.chat_in_background import request_of  # noqa: PLC0415  # few chats wait
+
+            request_of(cast("Chat", decoded))
         return decoded, memory
 
     def check(self, customer: str, blob: BlobName, *, at: str) -> None:

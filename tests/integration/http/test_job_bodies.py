@@ -105,6 +105,10 @@ async def test_every_body_is_declared_as_json(harness: Harness, route: Route, me
             {"options": {"processing": "background"}, "action": "multi_chat", "input": {"prompts": ["x"]}},
             "`options.processing` must be standard for the action multi_chat: background",
         ),
+        (
+            {"options": {"processing": "background"}, "input": {"prompt": "x", "parameters": {"n": 2}}},
+            "`input.parameters.n` can't be set if `options.processing` is background",
+        ),
         ({"options": {"processing": "batch", "deadline_s": 60}}, "`options.deadline_s` must be at least 3600"),
         (
             {"options": {"processing": "flex"}, "input": {"prompt": "x", "parameters": {"service_tier": "priority"}}},
