@@ -12,11 +12,8 @@ from tests.support.cheapest_runs import cheapest_runs
 
 log = logging.getLogger(__name__)
 
-# What a killed worker has begun is collected as garbage, some of it before it was awaited.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:coroutine 'Part._operation:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+# A killed worker leaves coroutines that it has not awaited yet.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine 'Part._operation:RuntimeWarning")
 
 
 async def _run(client, monkeypatch, seed: int, jobs: int, *, hours: float, step_s: float, **members: Any) -> None:
