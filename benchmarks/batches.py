@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.environment import RunFailed, open_environment
 from benchmarks.figures import table
-from benchmarks.messages import MODEL, customer
+from benchmarks.messages import patient_secrets
 from benchmarks.side import open_side
 from local.provider import server as provider
 
@@ -24,15 +24,7 @@ async def measure(jobs: int = JOBS) -> dict[str, Any]:
     async with contextlib.AsyncExitStack() as parts:
         endpoint = await parts.enter_async_context(provider.start())
         accounts = [endpoint.account() for _ in range(CUSTOMERS)]
-        secrets = {
-            f"ai--{customer(number)}--patient": {
-                "endpoint": account.url,
-                "provider": "openai",
-                "api_key": account.key,
-                "default_model": MODEL,
-            }
-            for number, account in enumerate(accounts)
-        }
+        secrets = patient_secrets(accounts)
         own = await parts.enter_async_context(open_environment(1, secrets=secrets))
         environment = {**own, "BATCH_WINDOW_S": str(WINDOW_S)}
         side = await parts.enter_async_context(open_side("benchmarks.batch_side", environment))

@@ -2,7 +2,11 @@
 
 import base64
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from local.provider.account import Account
 
 KEY = "benchmark-key"
 MODEL = "gpt-4o"
@@ -14,6 +18,19 @@ ENDPOINTS = "BENCHMARK_ENDPOINTS"
 def customer(number: int) -> str:
     """The customer whose account is the endpoint's URL with this number."""
     return f"bench-{number}"
+
+
+def patient_secrets(accounts: "Sequence[Account]") -> dict[str, dict[str, str]]:
+    """The connection `patient` of as many customers to the local provider, each with an account of its own."""
+    return {
+        f"ai--{customer(number)}--patient": {
+            "endpoint": account.url,
+            "provider": "openai",
+            "api_key": account.key,
+            "default_model": MODEL,
+        }
+        for number, account in enumerate(accounts)
+    }
 
 
 def message(number: int, tag: str = "") -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.environment import RunFailed, open_environment
-from benchmarks.messages import MODEL, customer
+from benchmarks.messages import patient_secrets
 from benchmarks.side import open_side
 from local.provider import server as provider
 from local.provider.faults import ResponseFault
@@ -30,15 +30,7 @@ async def measure(jobs: int = JOBS, *, seconds: float = SECONDS) -> dict[str, An
         accounts = [endpoint.account() for _ in range(CUSTOMERS)]
         for account in accounts:
             account.faults.responses.add(ResponseFault("completed", in_progress_s=3600), None)
-        secrets = {
-            f"ai--{customer(number)}--patient": {
-                "endpoint": account.url,
-                "provider": "openai",
-                "api_key": account.key,
-                "default_model": MODEL,
-            }
-            for number, account in enumerate(accounts)
-        }
+        secrets = patient_secrets(accounts)
         environment = await parts.enter_async_context(open_environment(1, secrets=secrets))
         side = await parts.enter_async_context(open_side("benchmarks.response_side", environment))
         request = {"customers": CUSTOMERS}

@@ -14,23 +14,12 @@ from typing import Any
 
 from shared.actions.claude_messages import Conversation, read_conversation
 from shared.actions.claude_tools import read_tool_choice, read_tools
+from shared.actions.neutral_parameters import NEUTRAL
 from shared.contract.chat import LIMITS, answer_limit
 from shared.errors import InvalidJob
 
 _MAX_TEMPERATURE = 1
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "modalities": (["text"],),
-    "stream": (False,),
-    "store": (False,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "functions": ([],),
-}
-"""Values that ask for nothing, so that the parameter goes without a word."""
+_NEUTRAL = {"n": (1,), **NEUTRAL}
 _REFUSED = {
     "n": "must be 1 or left out: Claude gives one answer a call",
     "logprobs": "can't be set: Claude has no log probabilities",

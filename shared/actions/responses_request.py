@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.actions.neutral_parameters import NEUTRAL
 from shared.actions.responses_items import read_items
 from shared.actions.responses_tools import read_tool_choice, read_tools
 from shared.contract.chat import LIMITS, answer_limit
@@ -21,18 +22,6 @@ MIN_LIMIT = 16
 """Tokens. OpenAI: "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16 …"."""
 MAX_COUNT = 128
 """Answers of a chat, as with chat completions."""
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "modalities": (["text"],),
-    "stream": (False,),
-    "store": (False,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "functions": ([],),
-}
-"""Values that ask for nothing, so that the parameter goes without a word."""
 _REFUSED = {
     "modalities": "must be text alone: the model takes this chat on the Responses API alone, which answers in text",
     "audio": "can't be set: the model takes this chat on the Responses API alone, which answers in text",
@@ -81,7 +70,7 @@ def responses_request(
     `raise_limit`: whether a limit that is too low for the API may be raised, which costs up to 15 tokens more.
     """
     wanted = {name: value for name, value in parameters.items() if value is not None}
-    wanted = {name: value for name, value in wanted.items() if value not in _NEUTRAL.get(name, ())}
+    wanted = {name: value for name, value in wanted.items() if value not in NEUTRAL.get(name, ())}
     for name, reason in _REFUSED.items():
         if name in wanted:
             raise InvalidJob(f"`parameters.{name}` {reason}.")
@@ -185,4 +174,4 @@ _CONVERTERS: dict[str, Callable[[Any, ResponsesRequest], None]] = {
     "tool_choice": _tool_choice,
     "prompt_cache_options": _cache_options,
 }
-_TAKEN = frozenset({*LIMITS, *_SAME, *_OBJECTS, *_CONVERTERS, *_LEFT_OUT, *_NEUTRAL})
+_TAKEN = frozenset({*LIMITS, *_SAME, *_OBJECTS, *_CONVERTERS, *_LEFT_OUT, *NEUTRAL})
