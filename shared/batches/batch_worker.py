@@ -106,7 +106,7 @@ class BatchWorker:
             reason, due_at = str(exc), delayed(run.batch, log_text(exc), exc.delay_s)
         except JobError as exc:
             return await failures.failed(run, exc)
-        except Exception as exc:  # noqa: BLE001  # a fault of ours: its jobs are not to wait for us for ever
+        except Exception as exc:  # noqa: BLE001  # a fault of ours: its jobs have a deadline
             log_crash(exc, f"customer={run.batch.customer} batch={run.batch.batch_id}")
             reason, due_at = type(exc).__name__, soon(QUOTA_S)
         else:

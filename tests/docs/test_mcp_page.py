@@ -1,4 +1,4 @@
-"""What docs/mcp.md says of the tools is what an agent is told, and its configuration leads to them."""
+"""What docs/mcp.md says of the tools is what an agent reads, and its configuration leads to them."""
 
 from __future__ import annotations
 

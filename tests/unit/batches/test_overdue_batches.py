@@ -81,7 +81,7 @@ async def test_jobs_of_a_deleted_connection_end_soon_after_their_deadline(app: C
 
 
 async def test_jobs_of_a_batch_that_meets_a_fault_of_ours_end_soon_after_their_deadline(app: CrashingApp) -> None:
-    """Whatever it is. Once it is mended, what was answered is on record."""
+    """Whatever it is. Once it is fixed, what was answered is on record."""
     customer, account, jobs = await _sent(app)
     started_at = app.clock() - 600
     (batch,) = (key for owner, key in app.stored.table.rows if owner == customer and key.startswith("p_"))
