@@ -44,6 +44,11 @@ def request_of(chat: Chat, *, raise_limit: bool = True) -> ResponsesRequest:
     for name, is_set in (("n", request.count > 1), ("stop", request.stops)):
         if is_set:
             raise InvalidJob(f"`input.parameters.{name}` can't be set if `options.processing` is background.")
+    if chat.parameters.get("store") is False:
+        raise InvalidJob(
+            "`input.parameters.store` can't be false if `options.processing` is background: the provider stores what "
+            "waits."
+        )
     return request
 
 

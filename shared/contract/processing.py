@@ -13,6 +13,8 @@ LINES_ONLY: frozenset[Processing] = frozenset({"batch"})
 """Those whose calls are all lines of batches: an attempt whose worker died has bought nothing that is not on record."""
 RESPONSES_ONLY: frozenset[Processing] = frozenset({"background"})
 """Those whose job creates a response that no worker waits for, whatever its action is."""
+MAY_BE_RESPONSE: frozenset[tuple[str, Processing]] = frozenset({("chat", "background"), ("chat", "cheapest")})
+"""Actions beside `respond` whose job may create a response that no worker waits for, if it is processed so."""
 MIN_PATIENT_DEADLINE_S = 3600
 """An hour."""
 DEFAULT_DEADLINES_S: dict[Processing, float] = {

@@ -131,6 +131,10 @@ class AttemptUsage:
             return  # the calls of the latter are on record as lines of batches, or in steps
         self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 
+    def leave_out_crashed_attempts(self) -> None:
+        """Take their placeholders back: whatever they have bought is on record otherwise."""
+        self._pending = [each for each in self._pending if each[1] is not _CRASHED]
+
     def settlement(self) -> list[Row]:
         """
         Return the records and the marker of an attempt that has lost its lease: always the same ones.

@@ -90,7 +90,7 @@ class BatchContext(ActionContext):
 
     async def call(self, operation: Operation) -> Response:
         """Return the answer of the call's line. Raises BatchWait if there is none yet; else as Context."""
-        operation = _batched(operation)
+        operation = batched(operation)
         response = await self.answer(operation)
         return await buy_now(self, operation) if response is None else response
 
@@ -185,7 +185,8 @@ class BatchContext(ActionContext):
             self.attempt.usage.add_unsettled_calls([call])
 
 
-def _batched(operation: Operation) -> JsonOperation:
+def batched(operation: Operation) -> JsonOperation:
+    """Return an operation that batches can have. Raises InvalidJob for others."""
     if not isinstance(operation, JsonOperation) or operation.name not in BATCHED:
         raise InvalidJob("`options.processing` must be standard: this action's calls can't wait for a batch.")
     return operation

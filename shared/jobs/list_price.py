@@ -1,6 +1,6 @@
 """
 What a job of `processing: cheapest` buys at once, because a batch would come too late: at the flex tier if that has
-room, else at the list price.
+room, else at the list price (or, if it is a chat, in a window of hours: see `jobs.cheapest_chat`).
 """
 
 from __future__ import annotations
@@ -23,21 +23,28 @@ _names_tier = re.compile(rf"\b{_TIER}\b").search
 
 async def buy_now(context: ActionContext, operation: JsonOperation) -> Response:
     """Return the response to an operation that is called at once. Raises as `Context.call`."""
+    response = await buy_at_flex(context, operation)
+    return await ActionContext.call(context, operation) if response is None else response
+
+
+async def buy_at_flex(context: ActionContext, operation: JsonOperation) -> Response | None:
+    """As `buy_now`; None if the flex tier is not to be had. The operation can then be called at the list price."""
     endpoint, body = context.connection.endpoint, operation.body
     operation.set_members(model=endpoint.model_in_body(context.model))  # a batch may have a deployment of its own
-    if body.get(_TIER) is None and _takes_flex(context, operation):
-        operation.set_members(service_tier=FLEX)
-        try:
-            return await ActionContext.call(context, operation)
-        except (RateLimited, RequestRejected, UpstreamRetryLater) as error:
-            reason = error.reason if isinstance(error, UpstreamRetryLater) else error
-            if not _is_about_the_tier(reason):
-                raise
-            if isinstance(reason, RequestRejected):
-                context.capabilities.learn_replacement(FLEX, LIST_PRICE)
-            context.stopped = context.failed = None  # that was about this tier alone
-        operation.set_members(service_tier=None)
-    return await ActionContext.call(context, operation)
+    if body.get(_TIER) is not None or not _takes_flex(context, operation):
+        return None
+    operation.set_members(service_tier=FLEX)
+    try:
+        return await ActionContext.call(context, operation)
+    except (RateLimited, RequestRejected, UpstreamRetryLater) as error:
+        reason = error.reason if isinstance(error, UpstreamRetryLater) else error
+        if not _is_about_the_tier(reason):
+            raise
+        if isinstance(reason, RequestRejected):
+            context.capabilities.learn_replacement(FLEX, LIST_PRICE)
+        context.stopped = context.failed = None  # that was about this tier alone
+    operation.set_members(service_tier=None)
+    return None
 
 
 def _takes_flex(context: ActionContext, operation: JsonOperation) -> bool:

@@ -16,7 +16,8 @@ from shared.errors import InvalidJob, RequestRejected, UpstreamError
 from shared.jobs.batch_context import BatchContext
 from shared.jobs.context import ActionContext
 from shared.jobs.response_context import BACKGROUND, ResponseContext, ResponseOperation
-from shared.jobs.windows import LENGTH, OPTIONS, refuse, window_for
+from shared.jobs.response_steps import ResponseSteps
+from shared.jobs.windows import LENGTH, OPTIONS, Window, refuse, window_for
 from shared.upstream.messages import Response
 
 
@@ -26,6 +27,8 @@ class PatientResponseContext(ResponseContext, BatchContext):
 
     buys_now: bool = False
     """Whether it is in no batch."""
+    is_last_try: bool = False
+    """Whether no other response may be created after the next one, which then is in no window if it need not be."""
 
     def operation(
         self,
@@ -48,16 +51,26 @@ class PatientResponseContext(ResponseContext, BatchContext):
             response = await self.answer(operation)
             if response is not None:
                 return response, operation.adapted
-        self.buys_now = True
+        await self.leave_batches()
         return await ResponseContext.create(self, make)
+
+    async def leave_batches(self) -> None:
+        """Take no line of a batch from now on. Raises StorageUnavailable."""
+        lost = (await ResponseSteps(self.attempt, self.steps).read()).lost
+        self.buys_now, self.is_last_try = True, lost >= max(self.attempt.job.options.max_retries, 1)
 
     def members(self, operation: ResponseOperation) -> Mapping[str, Any]:
         """See ResponseContext. Which window it is."""
-        time, options = self.attempt.time, self.attempt.job.options
-        window = window_for(options, time.seconds_left(), self.capabilities) if operation.in_background else None
+        window = self.window() if operation.in_background else None
         if window is None and not self._may_be_line:
             raise InvalidJob(f"`options.processing` can't be background: {self._reason(operation)}")
         return {OPTIONS: {LENGTH: window.length} if window else None}
+
+    def window(self) -> Window | None:
+        """Return the window that the job may have now, if there is one."""
+        if self.is_last_try and self._may_be_line:
+            return None
+        return window_for(self.attempt.job.options, self.attempt.time.seconds_left(), self.capabilities)
 
     def goes_on(self, operation: ResponseOperation, error: UpstreamError) -> bool:
         """See ResponseContext. The next window is tried, or none."""
@@ -78,10 +91,12 @@ class PatientResponseContext(ResponseContext, BatchContext):
         )
 
 
-def patient_context(context: ActionContext) -> PatientResponseContext:
-    """Return the context of a job of `respond` that has this one as any other action would."""
+def patient_context(
+    context: ActionContext, kind: type[PatientResponseContext] = PatientResponseContext
+) -> PatientResponseContext:
+    """Return the context of a job that creates a response and has this one as any other job would."""
     assert isinstance(context, BatchContext)  # noqa: S101  # see `Executor`
-    return PatientResponseContext(
+    return kind(
         context.services,
         context.attempt,
         context.steps,

@@ -1,6 +1,6 @@
 """
-The execution of an attempt of `respond`, or of a chat in the background: it creates a response, or goes on with one of
-an earlier attempt.
+The execution of an attempt of `respond`, or of a chat that may be a response: it creates a response, or goes on with
+one of an earlier attempt.
 
 However the job ends, what it may have bought is on record: with its answer's usage, or as a call without an answer.
 """
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import cast
 
-from shared.actions import chat_in_background
+from shared.actions import chat_in_background, cheapest_chat
 from shared.actions.base import Action, Completed, Deferred, Outcome
 from shared.billing.usage import UNANSWERED, Call
 from shared.connections.connection import Connection
@@ -35,12 +35,13 @@ from shared.jobs.steps import Steps
 
 @dataclass(frozen=True)
 class ResponseExecutor(Executor):
-    """Executes attempts of `respond`, and of chats in the background."""
+    """Executes attempts of `respond`, and of chats that may be responses."""
 
     async def execute(self, job: Job, lease: Lease, work: Work, attempt: Attempt | None = None) -> bytes:
-        """See Executor. A chat is run as a response."""
+        """See Executor. A chat is run as a response, or may be."""
         if isinstance(work, DecodedJob) and job.action == "chat":
-            work = replace(work, action=cast(Action, chat_in_background))
+            action = cheapest_chat if job.options.processing == "cheapest" else chat_in_background
+            work = replace(work, action=cast(Action, action))
         return await super().execute(job, lease, work, attempt)
 
     async def _outcome_without_run(self, attempt: Attempt, steps: Steps, work: Work) -> Outcome | None:
@@ -54,6 +55,7 @@ class ResponseExecutor(Executor):
             own.keep_reservation(is_bought=creations.last is not None)
             if creations.last is None:
                 return outcome or lost_too_often(attempt, creations.lost)
+            attempt.usage.leave_out_crashed_attempts()  # since it was begun, they have only looked at it
             # What is at the provider is read, whatever has become of the job's input meanwhile.
             is_readable = bool(creations.last.response_id) and isinstance(work, Exception)
             ends = None if is_readable and not attempt.lease.cancelled else outcome
@@ -67,9 +69,11 @@ class ResponseExecutor(Executor):
     ) -> ActionContext:
         context = await super()._open_context(attempt, steps, work, connection)
         if attempt.job.options.processing in PATIENT:
-            from shared.jobs.patient_response import patient_context  # noqa: PLC0415  # few jobs can wait
+            from shared.jobs.cheapest_chat import CheapestChatContext  # noqa: PLC0415  # few jobs can wait
+            from shared.jobs.patient_response import PatientResponseContext, patient_context  # noqa: PLC0415
 
-            return patient_context(context)
+            is_chat = work.action is cast(Action, cheapest_chat)
+            return patient_context(context, CheapestChatContext if is_chat else PatientResponseContext)
         return ResponseContext(self.services, attempt, steps, context.connection, context.output_limit)
 
     async def _close(self, attempt: Attempt, steps: Steps, outcome: Completed) -> bytes:

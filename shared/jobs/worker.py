@@ -18,7 +18,7 @@ from shared.actions.base import action_named
 from shared.clock import now
 from shared.contract.callback import CallbackMessage, encode_callback
 from shared.contract.job import Job, named_blob
-from shared.contract.processing import PATIENT, RESPONSES_ONLY
+from shared.contract.processing import MAY_BE_RESPONSE, PATIENT
 from shared.contract.result import encode_result
 from shared.errors import (
     InternalError,
@@ -88,7 +88,7 @@ class Worker:
                     if isinstance(lease, FinishedJob):
                         result_body = lease.result_body
                     else:
-                        is_response = job.action == "respond" or job.options.processing in RESPONSES_ONLY
+                        is_response = job.action == "respond" or (job.action, job.options.processing) in MAY_BE_RESPONSE
                         kind = _response_executor() if is_response else Executor
                         executor = kind(self.services, partial(self._requeue, job, delivery, queue))
                         result_body = await executor.execute(job, lease, work, attempt)
@@ -123,7 +123,7 @@ class Worker:
                 if isinstance(lease, FinishedJob):
                     result_body = lease.result_body
                 else:
-                    is_response = job.action == "respond" or job.options.processing in RESPONSES_ONLY
+                    is_response = job.action == "respond" or (job.action, job.options.processing) in MAY_BE_RESPONSE
                     kind = _response_executor() if is_response else Executor
                     executor = kind(self.services, partial(self._requeue, job, delivery, queue))
                     result_body = await executor.execute(job, lease, None)

@@ -92,7 +92,8 @@ def _without_direct_calls(account: Account) -> None:
         account.faults.route(name, error(503), None)
 
 
-def _without_flex(account: Account) -> None:
+def without_flex(account: Account) -> None:
+    """Have the account refuse the flex tier."""
     refusal = CallFault(400, "invalid_value", "Invalid service_tier argument", if_parameter="service_tier")
     account.faults.calls.add(refusal, None)
 
@@ -116,7 +117,7 @@ TRAITS: Mapping[str, Trait] = {
     "errors only": _batches(2, errors_only=True),
     "creations lost": _route("batches.create", LOST, 3),
     "creations refused": _route("batches.create", error(500), None),
-    "flex refused": _without_flex,
+    "flex refused": without_flex,
     "flex full": lambda account: account.faults.flex_unavailable.add(60, times=None),
     "cancelled late": _never_cancelled,
     "unreadable": _route("batches.get", error(503), None),

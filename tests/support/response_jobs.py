@@ -101,12 +101,20 @@ class EventfulApp(CrashingApp):
                 self.begin(Process())
                 self._events.insert(0, (customer, kind, name))
 
-    def check_books(self, customer: str, jobs: Sequence[str], *, at_least: int = 0, hears: bool = False) -> None:
+    def check_books(
+        self,
+        customer: str,
+        jobs: Sequence[str],
+        *,
+        at_least: int = 0,
+        hears: bool = False,
+        calls_directly: bool = False,
+    ) -> None:
         """
         Fail if a job has not one result, or if a response was bought and is neither on record nor in doubt.
 
         `at_least`: the calls that get no answer whatever dies. With events (`hears`), nothing that was bought is in
-        doubt.
+        doubt. `calls_directly`: what a worker that dies has bought need not be a response, and then nobody knows of it.
         """
         results = [self.result(job) for job in jobs]
         billed = self.accounts[customer].journal.billed()
@@ -117,19 +125,23 @@ class EventfulApp(CrashingApp):
         outcomes = Counter(row["outcome"] for row in usage)
         if not hears:
             assert outcomes["unanswered"] >= at_least
-        assert outcomes["unanswered"] <= at_least + self.died_in_doubt, outcomes
-        in_doubt = 0 if hears else outcomes["unanswered"]
+        died = self.crashes if calls_directly else self.died_in_doubt
+        assert outcomes["unanswered"] <= at_least + died, outcomes
+        in_doubt = 0 if hears and not calls_directly else outcomes["unanswered"]
         assert outcomes["lost"] == 0
         markers = {
             key for partition, key in self.stored.table.rows if partition == customer and key.startswith("m_response-")
         }
         own = {entry.custom_id: metered_key(entry.custom_id) for entry in billed if entry.custom_id}
-        unrecorded = [name for name, key in own.items() if key not in markers]
+        direct = {entry.request_id for entry in billed if not entry.custom_id}
+        recorded = direct & {row["request_id"] for row in usage if row["outcome"] == "answered"}
+        unrecorded = [*direct - recorded, *(name for name, key in own.items() if key not in markers)]
         assert len(unrecorded) <= in_doubt, unrecorded
-        assert len(markers) == outcomes["answered"] == sum(key in markers for key in own.values())
+        assert len(markers) == sum(key in markers for key in own.values())
+        assert len(markers) + len(recorded) == outcomes["answered"]
         twice = self.accounts[customer].journal.bought_twice()
         assert sum(twice.values()) - len(twice) <= in_doubt
-        assert sum(each["usage"]["calls"] for each in results if each.get("usage")) == len(markers)
+        assert sum(each["usage"]["calls"] for each in results if each.get("usage")) == outcomes["answered"]
         assert {row["state"] for row in self.rows(customer, "j_")} == {"done"}
         assert self.messages == []
 

@@ -43,15 +43,15 @@ def seed(request: pytest.FixtureRequest, monkeypatch) -> int:
 
 
 async def test_responses_are_never_late_where_list_price_could_do_them(client, monkeypatch, seed: int) -> None:
-    """See above; windows may be refused, and may last too long."""
-    await _run(client, monkeypatch, seed, 40, hours=12, step_s=120, actions=("respond",))
+    """See above, and chats that may be responses; windows may be refused, and may last too long."""
+    await _run(client, monkeypatch, seed, 40, hours=12, step_s=120, actions=("respond", "respond", "chat"))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_more_responses(client, monkeypatch, seed: int) -> None:
     """See above."""
-    await _run(client, monkeypatch, seed, 150, hours=24, step_s=60, actions=("respond",))
+    await _run(client, monkeypatch, seed, 150, hours=24, step_s=60, actions=("respond", "chat"))
 
 
 CLAUDE = {"style": "anthropic", "actions": ("chat", "chat", "multi_chat", "summarize")}

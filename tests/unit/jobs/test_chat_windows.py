@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from local.provider.faults import CallFault, ResponseFault, RouteFault
+from local.provider.account import Account
+from local.provider.faults import LOST, CallFault, ResponseFault, RouteFault, error
+from shared.jobs import batch_context
+from tests.support.cheapest_runs import without_flex
 from tests.support.patient_budgets import monthly, put, total
 from tests.support.response_jobs import EventfulApp, eventful_app, finish
 from tests.support.worker_crashes import Process
@@ -122,6 +125,7 @@ async def test_a_chat_that_is_cancelled_or_late_cancels_its_response(app: Eventf
         ({"background_options": {}}, {}, "`parameters.background_options` can't be set"),
         ({"metadata": [1]}, {}, "`input.parameters.metadata` must be an object"),
         ({"metadata": {str(n): "" for n in range(16)}}, {}, "`input.parameters.metadata` may have 15 members"),
+        ({"store": False}, {}, "`input.parameters.store` can't be false"),
         ({"seed": 1}, {"strict": True}, "`options.strict` is set, but in the background .*: seed was left out"),
     ],
     ids=str,
@@ -195,3 +199,164 @@ async def test_a_budget_limits_the_answer(app: EventfulApp) -> None:
     spent, reserved = total(app.stored.table, customer, "main")
     (row,) = app.rows(customer, "u_")
     assert (row["input_tokens"] + row["output_tokens"], 0) == (spent, reserved)
+
+
+@pytest.fixture
+def _no_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No batch is expected to be in time."""
+    monkeypatch.setattr(batch_context, "MIN_BATCH_S", 1e9)
+
+
+async def send_cheapest(app: EventfulApp, customer: str, job_id: str = "job-1", **members: Any) -> str:
+    """Send a chat at the cheapest price."""
+    return await send(app, customer, job_id, options={"processing": "cheapest", "retry_delay_ms": 1}, **members)
+
+
+def bought(app: EventfulApp, customer: str) -> list[tuple[str, str, str]]:
+    """How the customer's calls ended, how they were made, and at which tier."""
+    return sorted(
+        (row["outcome"], row.get("processing", ""), row.get("service_tier", "")) for row in app.rows(customer, "u_")
+    )
+
+
+@pytest.mark.parametrize(("hours", "window"), [(25, "8h"), (9, "8h"), (8.5, "2h"), (2.6, "2h"), (2.5, None)], ids=str)
+@pytest.mark.usefixtures("_no_batches")
+async def test_the_cheapest_is_a_window_if_neither_batch_nor_flex_is_to_be_had(
+    app: EventfulApp, hours: float, window: str | None
+) -> None:
+    """Without flex, a window costs less than the list price; the output is a chat's."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    without_flex(account)
+    job = await send_cheapest(app, customer, hours=hours)
+    await finish(app, [job])
+
+    windows = [each.request["background_options"]["completion_window"] for each in account.responses.values()]
+    assert ([window] if window else []) == windows
+    result = app.result(job)
+    assert ("succeeded", "Echo: Say job-1.") == (result["status"], result["output"]["text"])
+    processing = f"background_{window}" if window else "standard"
+    assert processing == result["usage"]["processing"]
+    assert [("answered", processing)] == [each[:2] for each in bought(app, customer)]
+    assert {} == account.journal.bought_twice()
+
+
+async def test_a_batch_or_flex_comes_before_a_window(app: EventfulApp, monkeypatch) -> None:
+    """They cost half; a window more."""
+    customer = app.customer()
+    await finish(app, [await send_cheapest(app, customer, "batch")], step_s=60)
+    monkeypatch.setattr(batch_context, "MIN_BATCH_S", 1e9)
+    app.worker.services.capabilities.learn_batch_seconds(1e9, *await identity(app, customer), "chat/completions")
+    app.accounts[customer].faults.flex_unavailable.add(60)
+    for name in ("full", "flex"):
+        await finish(app, [await send_cheapest(app, customer, name)])
+
+    assert ["background_8h", "batch", "standard"] == sorted(each[1] for each in bought(app, customer))
+    assert ["background_8h", "standard"] == [app.result(name)["usage"]["processing"] for name in ("full", "flex")]
+    assert "flex" == app.result("flex")["usage"]["service_tier"]
+
+
+async def identity(app: EventfulApp, customer: str) -> tuple[str, ...]:
+    """What identifies the customer's connection."""
+    return (await app.worker.services.connections.resolve(customer, "default")).identity
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [({"n": 2}, {}), ({"stop": "END"}, {}), ({"seed": 1}, {}), ({"store": False}, {}), ({}, {"strict": True})],
+    ids=str,
+)
+@pytest.mark.usefixtures("_no_batches")
+async def test_the_cheapest_of_a_chat_that_can_be_no_response_as_it_is(
+    app: EventfulApp, parameters: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """It is bought as it is, at the list price."""
+    customer = app.customer()
+    without_flex(app.accounts[customer])
+    options = {"processing": "cheapest", **options}
+    job = await send(app, customer, options=options, input={"prompt": "Hello?", "parameters": parameters})
+    await app.deliver()
+
+    assert "succeeded" == app.result(job)["status"]
+    assert {} == app.accounts[customer].responses
+    assert ["standard"] == [each[1] for each in bought(app, customer)]
+
+
+def _refusing(account: Account) -> None:
+    refusal = "The model 'gpt-6-luna' is not supported with the Responses API."
+    account.faults.route("responses.create", RouteFault("status", 400, "invalid_request_error", refusal), None)
+
+
+def _without_windows(account: Account) -> None:
+    account.no_windows = frozenset({"2h", "8h"})
+
+
+def _without_background(account: Account) -> None:
+    account.no_background = frozenset({"gpt-6-luna"})
+
+
+@pytest.mark.parametrize("refuse", [_without_windows, _without_background, _refusing])
+@pytest.mark.usefixtures("_no_batches")
+async def test_the_cheapest_of_a_model_without_windows(app: EventfulApp, refuse: Callable[[Account], None]) -> None:
+    """It is a chat at the list price, and what was refused is remembered."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    without_flex(account)
+    refuse(account)
+    await send_cheapest(app, customer, "first")
+    await app.deliver()
+    before = len(account.calls("responses.create"))
+    await send_cheapest(app, customer, "second")
+    await app.deliver()
+
+    assert 0 < before == len(account.calls("responses.create"))
+    assert ["succeeded"] * 2 == [app.result(name)["status"] for name in ("first", "second")]
+    assert ["standard"] * 2 == [each[1] for each in bought(app, customer)]
+    assert [] == app.left_rows(customer)
+
+
+@pytest.mark.parametrize("fault", [error(500), error(429), LOST], ids=["500", "429", "lost"])
+@pytest.mark.usefixtures("_no_batches")
+async def test_the_cheapest_is_bought_even_if_no_window_can_be(app: EventfulApp, fault: RouteFault) -> None:
+    """Its endpoint makes no responses just now, but chats."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    without_flex(account)
+    account.faults.route("responses.create", fault, None)
+    job = await send_cheapest(app, customer)
+    await finish(app, [job], step_s=60)
+
+    assert ("succeeded", "standard") == (app.result(job)["status"], app.result(job)["usage"]["processing"])
+    assert 1 == sum(each[0] == "answered" for each in bought(app, customer))
+
+
+@pytest.mark.usefixtures("_no_batches")
+async def test_a_window_that_comes_too_late_is_bought_as_a_chat(app: EventfulApp) -> None:
+    """It is cancelled 35 minutes before the deadline, which may be billed."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    without_flex(account)
+    account.faults.responses.add(ResponseFault("completed", in_progress_s=80_000))
+    job = await send_cheapest(app, customer, hours=3)
+    sent_at = app.clock()
+    await finish(app, [job], within_s=3 * HOUR, step_s=30)
+
+    assert 3 * HOUR - 2100 <= app.clock() - sent_at < 3 * HOUR - 1500
+    assert ["cancelled"] == [each.status for each in account.responses.values()]
+    assert ["answered", "unanswered"] == [each[0] for each in bought(app, customer)]
+    assert "Echo: Say job-1." == app.result(job)["output"]["text"]
+
+
+@pytest.mark.usefixtures("_no_batches")
+async def test_a_worker_that_dies_while_it_looks_at_the_cheapest_has_bought_nothing(app: EventfulApp) -> None:
+    """Its response is on record, and nothing beside that."""
+    for number in range(20, 24):
+        customer = app.customer()
+        without_flex(app.accounts[customer])
+        app.accounts[customer].faults.responses.add(ResponseFault("completed", in_progress_s=60))
+        job = await send_cheapest(app, customer, f"job-{number}")
+        await app.deliver()
+        app.begin(Process(number, after=True))
+        await finish(app, [job])
+        assert [("answered", "background_8h")] == [each[:2] for each in bought(app, customer)]
+    assert 4 == app.crashes

@@ -18,6 +18,7 @@ import pytest
 from local.provider.account import Account
 from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, CallFault, ResponseFault, error
 from shared.jobs import batch_context, pending_response, response_requests
+from tests.support.cheapest_runs import without_flex
 from tests.support.fakes import Fault as StorageFault
 from tests.support.response_jobs import EventfulApp, eventful_app, finish, send_response
 from tests.support.worker_crashes import Process
@@ -35,6 +36,7 @@ class Kind(NamedTuple):
     step_s: float = 15
     unanswered: int = 0
     action: str = "respond"
+    calls_directly: bool = False
 
 
 def _slow_batches(account: Account) -> None:
@@ -45,6 +47,11 @@ def _slow_response(account: Account) -> None:
     account.faults.responses.add(ResponseFault("completed", in_progress_s=80_000))
 
 
+def _slow_response_without_flex(account: Account) -> None:
+    without_flex(account)
+    _slow_response(account)
+
+
 STANDARD = Kind()
 KINDS: Mapping[str, Kind] = {
     "list price after a batch": Kind({"processing": "cheapest"}, _slow_batches, step_s=60),
@@ -53,6 +60,22 @@ KINDS: Mapping[str, Kind] = {
     "cheapest window": Kind({"processing": "cheapest", "deadline_s": 90_000}, has_batches=False),
     "list price after a window": Kind(
         {"processing": "cheapest", "deadline_s": 10_800}, _slow_response, has_batches=False, step_s=60, unanswered=1
+    ),
+    "cheapest chat": Kind(
+        {"processing": "cheapest", "deadline_s": 90_000},
+        without_flex,
+        has_batches=False,
+        action="chat",
+        calls_directly=True,
+    ),
+    "chat at list price after a window": Kind(
+        {"processing": "cheapest", "deadline_s": 10_800},
+        _slow_response_without_flex,
+        has_batches=False,
+        step_s=60,
+        unanswered=1,
+        action="chat",
+        calls_directly=True,
     ),
 }
 
@@ -167,7 +190,8 @@ def live(client, monkeypatch) -> Live:
             # What is bought again may not meet the fault that the first one met.
             expected = {fault.status, *(["succeeded"] if app.died_in_doubt else [])}
             assert app.result(job)["status"] in expected
-            app.check_books(customer, [job], at_least=fault.unanswered + kind.unanswered, hears=hears)
+            own = {"hears": hears, "calls_directly": kind.calls_directly}
+            app.check_books(customer, [job], at_least=fault.unanswered + kind.unanswered, **own)
             count(app, customer, 1, hears=hears)
         return process
 
@@ -184,7 +208,9 @@ async def test_a_worker_may_die_at_any_operation(live: Live, *, hears: bool) -> 
             await live(Process(number, after=after), hears=hears)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if kind.calls_directly else ()) for name, kind in KINDS.items()]
+)
 async def test_a_worker_may_die_at_any_operation_of_a_patient_job(live: Live, name: str) -> None:
     """See above; at four of the operations, of which half are made."""
     operations = (await live(Process(), kind=KINDS[name])).operations
