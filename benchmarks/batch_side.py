@@ -14,6 +14,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from azure.storage.queue.aio import QueueClient
@@ -25,6 +27,14 @@ from local.host.worker import Worker
 from local.paths import PROJECT
 
 _IN_FLIGHT = 256
+BOOK = {
+    "currency": "USD",
+    "prices": [
+        {"provider": "openai", "model": "*", "input": "2", "output": "8"},
+        {"provider": "openai", "model": "*", "processing": "batch", "input": "1", "output": "4"},
+    ],
+}
+"""The local provider's prices."""
 
 
 class Run:
@@ -63,7 +73,7 @@ async def run() -> None:
     worker = await Worker.load(PROJECT)
     print("{}", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        print(json.dumps(await _measure(Run(worker), **json.loads(line))), flush=True)
+        print(json.dumps(await _measure(Run(worker), **json.loads(line)), default=str), flush=True)
 
 
 async def _measure(run: Run, jobs: int, customers: int, processing: str) -> dict[str, Any]:
@@ -90,7 +100,30 @@ async def _measure(run: Run, jobs: int, customers: int, processing: str) -> dict
         "results": run.results,
         "processing": run.processing,
         "batches": len(batches),
+        "statements": await _statements(app, customers, processing),
     }
+
+
+async def _statements(app: Any, customers: int, processing: str) -> dict[str, Any]:
+    """What the customers' statements say of calls that were bought so, at the local provider's prices."""
+    from shared.billing.customer_pricing import CustomerPricing  # noqa: PLC0415  # as above
+    from shared.billing.statements import Statements  # noqa: PLC0415
+    from shared.clock import now  # noqa: PLC0415
+    from shared.contract.price_book import decode_price_book  # noqa: PLC0415
+
+    if await app.price_books.current() is None:
+        await app.price_books.publish(decode_price_book(json.dumps(BOOK).encode()), replaces=None, by="benchmark")
+    sums: dict[str, Any] = {"calls": 0, "amount": Decimal(0), "saved": Decimal(0)}
+    today = now().date()
+    for name in map(customer, range(customers)):
+        pricing = await CustomerPricing(app.price_books, app.customer_records).read(name)
+        statement = await Statements(app.table).read(name, today - timedelta(days=1), today, pricing=pricing)
+        for line in statement.lines:
+            if line.kind is None and line.processing == processing:
+                sums["calls"] += line.calls
+                sums["amount"] += Decimal(line.amount or 0)
+                sums["saved"] += Decimal(line.saved or 0)
+    return sums
 
 
 def _message(number: int, processing: str) -> bytes:

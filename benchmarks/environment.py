@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trustme
 from azure.data.tables.aio import TableServiceClient
+from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from benchmarks.endpoint import DELAY_S, READY
@@ -23,7 +24,7 @@ from local.stack.processes import running
 from local.vault import server as vault_server
 
 JOBS_QUEUE, RESULTS_QUEUE, BATCHES_QUEUE = "jobs", "results", "batches"
-_TABLE = "jobs"
+_TABLE, _STATEMENTS = "jobs", "statements"
 _AUTHORITY = "endpoint-ca.pem"
 # Variables that would slow one side down, redirect it, or import other code.
 _DROPPED_PREFIXES = ("PYTHON", "AZURE_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "IDENTITY_", "MSI_")
@@ -69,6 +70,8 @@ async def open_environment(
         async with QueueServiceClient.from_connection_string(storage.connection_string) as queues:
             for name in (JOBS_QUEUE, RESULTS_QUEUE, BATCHES_QUEUE):
                 await queues.create_queue(name)
+        async with BlobServiceClient.from_connection_string(storage.connection_string) as blobs:
+            await blobs.create_container(_STATEMENTS)
         async with TableServiceClient.from_connection_string(storage.connection_string) as tables:
             await tables.create_table(_TABLE)
         yield {
