@@ -22,6 +22,10 @@ DEFAULT_CONCURRENCY = 16
 """Calls at the same time, if the connection does not set `max_concurrency`."""
 
 
+class OtherModel(InvalidJob):
+    """The connection is for other models than the job's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """A customer's connection: its endpoint and its access, both from one source."""
@@ -66,7 +70,7 @@ class Connection:
         """
         deployment = self.endpoint.deployment
         if deployment and requested and requested != deployment:
-            raise InvalidJob(
+            raise OtherModel(
                 f"`model` must be {deployment} or left out: the endpoint of the connection names that deployment."
             )
         model = deployment or requested or (self.default_model if needed else "")
@@ -79,7 +83,7 @@ class Connection:
     def check_model(self, model: str) -> None:
         """Raise InvalidJob if the connection may not be used for this model."""
         if self.allowed_models and model not in self.allowed_models:
-            raise InvalidJob(
+            raise OtherModel(
                 f"`model` must be one of {', '.join(self.allowed_models)}: this customer uses the operator's "
                 "connection, which is for no other."
             )

@@ -14,6 +14,7 @@ import msgspec
 
 from shared.actions.base import Completed, Deferred, Outcome
 from shared.billing.reserved_amounts import read_reserved_for
+from shared.connections.connection import OtherModel
 from shared.contract.job import Job
 from shared.contract.result import ConnectionLabel, SkippedConnection
 from shared.errors import (
@@ -100,8 +101,8 @@ def _reason(
 ) -> JobError | None:
     """Return why the connection can't serve the job, or the rest of it; None if it can, or no other one could."""
     if isinstance(outcome, Completed):
-        if isinstance(outcome.error, ConnectionFault):
-            return outcome.error
+        if isinstance(outcome.error, ConnectionFault | OtherModel):
+            return ModelNotFound(str(outcome.error)) if isinstance(outcome.error, OtherModel) else outcome.error
         if context is None or outcome.status == "succeeded" or outcome.calls:
             return None
         # Not the outcome's own error: it may be one of several, or of a call that was answered, and bought.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from shared.contract.budget import Budget
 from shared.contract.job import decode_job
 from shared.errors import InvalidJob
+from shared.secret import Secret
 from shared.upstream.circuit_breaker import FAILURES
 from tests.support.endpoint import Answer, completion, error, reset
 from tests.support.patient_budgets import total, used
 from tests.support.several_connections import BOTH, NO_MODEL, NO_QUOTA, connect_second, served
-from tests.support.workers import Worker
+from tests.support.workers import SETTINGS, OpenWorker, Worker
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,34 @@ async def test_the_next_connection_serves(worker: Worker, answer: Answer, code: 
     assert ("succeeded", "second", [("default", code)]) == served(result)
     assert (1, 1) == (result["attempts"], len(second.received))
     assert [("second", "answered", 1)] == [(r["connection"], r["outcome"], r["calls"]) for r in worker.usage(customer)]
+
+
+async def test_a_connection_for_another_model_is_skipped(worker: Worker):
+    """Its endpoint names the deployment that it has, so that is known before any call."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    worker.connect(customer, endpoint=f"{customer.account.base}/openai/deployments/gpt-4o", api_version="2024-10-21")
+
+    result = await worker.run(customer, model="gpt-5.5", connection=BOTH)
+
+    assert ("succeeded", "second", [("default", "model_not_found")]) == served(result)
+    assert ([], 1) == (customer.account.received, len(second.received))
+    alone = await worker.run(customer, model="gpt-5.5")
+    assert "invalid_job" == alone["error"]["code"]
+
+
+async def test_the_operators_connection_is_skipped_for_other_models(open_worker: OpenWorker):
+    """It serves what it would serve anyway."""
+    settings = replace(SETTINGS, allow_static_connection="*", static_models=("gpt-4o-mini",))
+    worker = open_worker()
+    customer = worker.customer(connection=None)
+    worker = worker.another(settings=replace(settings, static_connection=Secret(customer.secret())))
+    second = connect_second(worker, customer)
+
+    result = await worker.run(customer, model="gpt-4o", connection=BOTH)
+
+    assert ("succeeded", "second", [("default", "model_not_found")]) == served(result)
+    assert ([], 1) == (customer.account.received, len(second.received))
 
 
 async def test_a_connection_that_is_missing_or_disabled_is_skipped(worker: Worker):
