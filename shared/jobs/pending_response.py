@@ -101,7 +101,7 @@ class PendingResponse:
                     break
                 head = Head()  # another account's, or gone
             if is_response_id(head.id) and (head.metadata or {}).get(JOB_METADATA) == self.creation.name:
-                self.creation = await self.own.created(self.creation, head.id, ())
+                self.creation = await self.own.created(self.creation, head.id, self.creation.adapted)
                 return
             looked_at += 1
         if looked_at:
@@ -228,10 +228,14 @@ class PendingResponse:
         return connection
 
     async def _last_request(self, connection: Connection, name: str, path: str = "") -> Response:
-        """As `_request`, tried again at once."""
+        """As `_request`, tried again at once; with the new key if it was rotated."""
         for number in range(1, _LAST_TRIES + 1):
             try:
                 return await self._request(connection, name, path)
+            except CredentialRejected:
+                if number == _LAST_TRIES or await self.services.connections.find_rotated(connection) is None:
+                    raise
+                connection = await self._connection()
             except UpstreamError as error:
                 if number == _LAST_TRIES or not (error.facts.transient or error.facts.status is None):
                     raise

@@ -48,8 +48,6 @@ class ResponseExecutor(Executor):
         own = ResponseSteps(attempt, steps)
         own.keep_reservation(is_bought=True)  # until it is known
         outcome = await super()._outcome_without_run(attempt, steps, work)
-        if isinstance(outcome, Deferred):
-            return outcome
         try:
             creations = await own.read()
             own.keep_reservation(is_bought=creations.last is not None)
@@ -58,7 +56,8 @@ class ResponseExecutor(Executor):
             attempt.usage.leave_out_crashed_attempts()  # since it was begun, they have only looked at it
             # What is at the provider is read, whatever has become of the job's input meanwhile.
             is_readable = bool(creations.last.response_id) and isinstance(work, Exception)
-            ends = None if is_readable and not attempt.lease.cancelled else outcome
+            is_kept = is_readable and not attempt.lease.cancelled
+            ends = None if isinstance(outcome, Deferred) or is_kept else outcome
             pending = PendingResponse(self.services, attempt, own, creations, creations.last, ends)
             return await pending.resume() or outcome
         except Exception as exc:  # noqa: BLE001  # see `Executor.execute`
