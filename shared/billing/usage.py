@@ -121,11 +121,12 @@ def call_of_values(
         service_tier=tier[:_MAX_TIER_LENGTH] if tier else None,
         processing="batch" if kind == "batch" else processing,
         provider_usage=_limited(usage),
-        metered_as=metered_as or (_identity(kind, stored) if stored and reported else ""),
+        metered_as=metered_as or (metered_name(kind, stored) if stored and reported else ""),
     )
 
 
-def _identity(kind: str, stored: str) -> str:
+def metered_name(kind: str, stored: str) -> str:
+    """Return what the usage of a stored response or batch (`kind`) is `metered_as`, by the provider's id."""
     return f"{kind}-{hashlib.sha256(stored.encode()).hexdigest()[:40]}"
 
 

@@ -40,7 +40,7 @@ class RespondInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
     instructions: str | None = None
     """The system message of this response alone."""
-    previous_response_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    previous_response_id: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
     """The response that this one continues: the `id` in another job's output."""
     parameters: dict[str, Any] = {}
     """Any other parameter of the Responses API, passed on unchanged."""

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
+from shared.actions.answer import answered_error
 from shared.actions.operation import JsonOperation
 from shared.billing.usage import UNANSWERED
-from shared.contract.decoding import UNREADABLE
+from shared.contract.decoding import UNREADABLE, json_object
 from shared.contract.respond import JOB_METADATA
 from shared.contract.usage import Processing
-from shared.errors import JobError, ProviderUnavailable, RequestRejected, RetryLater, UpstreamError
+from shared.errors import (
+    JobError,
+    LeaseLost,
+    ProviderUnavailable,
+    RequestRejected,
+    RetryLater,
+    StorageUnavailable,
+    UpstreamError,
+)
 from shared.jobs.context import ActionContext
 from shared.jobs.drain import CallCutOff
-from shared.jobs.response_rows import ResponseRows
+from shared.jobs.response_rows import ResponseEvents, ResponseRows
 from shared.jobs.response_steps import Creation, ResponseSteps
 from shared.jobs.response_wait import wait_for
 from shared.jobs.windows import LENGTH, OPTIONS, processing_of
@@ -35,7 +45,8 @@ _ANSWERS = frozenset({"completed", "incomplete"})
 """The statuses with which a response may come at once; what has failed is read by the next attempt."""
 _REFUSED = frozenset({400, 422})
 _TIMED_OUT = 408
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.~-]{0,199}")
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:=+-]{0,499}")
+"""As of a batch. Gateways encode where a response is in its id: LiteLLM's have more than 200 characters."""
 _UNSUPPORTED = re.compile(
     r"background\b.{0,80}\b(?:not|n't|isn't) (?:\w+ )?(?:supported|available|allowed|enabled)"
     r"|(?:not support|unsupported|unknown|unrecognized|not permitted)\b.{0,80}\bbackground\b",
@@ -163,7 +174,10 @@ class ResponseContext(ActionContext):
                     self.connection.customer, self.connection.name, own.name(number), self.attempt.job.id
                 )
             creation = await own.begin(
-                number, self.connection, self.model, in_background=background, processing=processing
+                *(number, self.connection, self.model),
+                in_background=background,
+                processing=processing,
+                adapted=operation.adapted,
             )
             own.keep_reservation(is_bought=background)
             try:
@@ -178,6 +192,8 @@ class ResponseContext(ActionContext):
                     await own.lost(creation, [replace(UNANSWERED, request_id=error.facts.request_id)])
                     raise
                 await own.refused(creation)
+                if background:  # else a job that is refused for days would leave a row for each time
+                    await self._forget(creation)
                 own.keep_reservation(is_bought=False)
                 if isinstance(error, UpstreamError) and self.goes_on(operation, error):
                     continue
@@ -190,16 +206,30 @@ class ResponseContext(ActionContext):
     async def _created(
         self, own: ResponseSteps, creation: Creation, response: Response, adapted: Sequence[str]
     ) -> Response:
-        """Keep what was created in the background; return it if it has ended. Raises BatchWait if not."""
+        """
+        Keep what was created in the background; return it if it has ended, or is an error. Raises BatchWait if not.
+
+        Whoever has lost the lease meanwhile leaves its name, as an event would: the job's next attempt adopts it.
+        """
         head = read_head(response)
         if not is_response_id(head.id):
-            if head.status in _ANSWERS:
+            if head.status in _ANSWERS or answered_error([json_object(response.body)], response) is not None:
                 return response
             raise wait_for(self.services, self.attempt, creation) from ProviderUnavailable("The response has no id.")
-        creation = await own.created(creation, head.id, adapted)
+        try:
+            creation = await own.created(creation, head.id, adapted)
+        except (LeaseLost, StorageUnavailable):
+            with suppress(StorageUnavailable):
+                events = ResponseEvents(self.services.schedule.table, self.services.schedule)
+                await events.ended(self.connection.customer, self.connection.name, head.id)
+            raise
         if head.status not in _ANSWERS:
             raise wait_for(self.services, self.attempt, creation)
         return response
+
+    async def _forget(self, creation: Creation) -> None:
+        with suppress(StorageUnavailable):  # then the end of the job does it
+            await self._rows.forget(self.connection.customer, self.connection.name, [creation.name])
 
     @property
     def _rows(self) -> ResponseRows:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from shared.billing.usage import metered_name
+from shared.billing.usage_records import metered_key
 from shared.clock import now
 from shared.jobs.records import job_key
 from shared.jobs.schedule import Schedule
@@ -108,14 +110,18 @@ class ResponseEvents:
     async def ended(self, customer: str, connection: str, response_id: str) -> None:
         """
         Wake the job that waits for a response; one that nobody knows is noted for each creation of the connection that
-        has no answer. Raises StorageUnavailable.
+        has no answer. A job that has just ended with it does not wait any more. Raises StorageUnavailable.
         """
         rows = await self._rows(customer, connection, response_id)
         for row in rows:
             await wake(self.schedule, row)
-        if not rows:
-            for row in await self._rows(customer, connection, ""):
+        unanswered = [] if rows else await self._rows(customer, connection, "")
+        if unanswered and not await self._is_on_record(customer, response_id):
+            for row in unanswered:
                 await self._add_candidate(row, response_id)
+
+    async def _is_on_record(self, customer: str, response_id: str) -> bool:
+        return await self.table.read(customer, metered_key(metered_name("response", response_id))) is not None
 
     async def _rows(self, customer: str, connection: str, response_id: str) -> list[Row]:
         keys, where = (f"{PREFIX}{connection}~", f"{PREFIX}{connection}~~"), {"response eq": response_id}

@@ -9,6 +9,7 @@ billed. After both, another one may be created: `begin2`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ from shared.connections.account import account_of
 from shared.connections.connection import Connection
 from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Processing
+from shared.errors import StorageUnavailable
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.response_rows import name_creation
 from shared.jobs.steps import Steps
@@ -98,6 +100,7 @@ class ResponseSteps:
         *,
         in_background: bool,
         processing: Processing = "standard",
+        adapted: Sequence[str] = (),
     ) -> Creation:
         """Say that a response is about to be created."""
         creation = Creation(
@@ -109,9 +112,15 @@ class ResponseSteps:
             model,
             connection.label(),
             connection.deployment_scope,
+            adapted=adapted,
             processing=processing,
         )
-        await self._save(f"{_BEGIN}{number}", _values(creation))
+        try:
+            await self._save(f"{_BEGIN}{number}", _values(creation))
+        except StorageUnavailable:
+            with suppress(StorageUnavailable):  # nothing is sent: both are written with whatever is next
+                await self.refused(creation)
+            raise
         return creation
 
     def keep_reservation(self, *, is_bought: bool) -> None:
@@ -144,4 +153,4 @@ def _values(creation: Creation) -> dict[str, Any]:
     """Return a creation as the value of a step, without what follows from its key."""
     values = msgspec.to_builtins(creation)
     values["at"] = rfc3339(creation.at)
-    return {name: value for name, value in values.items() if name not in {"number", "name", "response_id", "adapted"}}
+    return {name: value for name, value in values.items() if name not in {"number", "name", "response_id"}}
