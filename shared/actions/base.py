@@ -1,9 +1,7 @@
 """
 The actions: what a job can ask a model to do.
 
-An action is a module with `decode(data)`, which returns its checked input or raises InvalidJob, and
-`async run(request, ctx)`, which returns an Outcome; see Action. Only an action knows a provider's JSON. Its module is
-imported when the first job asks for it.
+An action is a module (see Action), imported when the first job asks for it. Only an action knows a provider's JSON.
 """
 
 from __future__ import annotations
@@ -193,6 +191,9 @@ class Context(Protocol):
         stored; LeaseLost, StorageUnavailable.
         """
 
+    async def step_part(self, number: int, work: Callable[[], Awaitable[Step]]) -> Step:
+        """As `step`, for one of several calls of the step that is being done; returns those that it must record."""
+
     async def step_keys(self) -> Collection[str]:
         """Return the keys of the steps that are done, or bought, on whichever connection. Raises StorageUnavailable."""
 
@@ -237,8 +238,7 @@ class Action(Protocol):
         """
         Return the outcome for a decoded input.
 
-        Raises JobError if nothing was done, such as UpstreamError and InvalidJob; RetryLater if the job has to wait;
-        LeaseLost.
+        Raises JobError if nothing was done, such as InvalidJob; RetryLater if the job has to wait; LeaseLost.
         """
 
 

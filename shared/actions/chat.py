@@ -59,7 +59,7 @@ def parse_chat(response: Response, adapted: Sequence[str] = ()) -> Completed:
     values = [body] if body else values_of(response.body)
     choices = _choices(body)
     calls = [call_of_values(values, response.request_id, response.processing, response.metered_as)]
-    if response.parts:
+    if response.parts is not None:
         calls = [call for part in response.parts for call in parse_chat(part).calls]
     has_error = not choices or body.get("error") or any(choice.get("error") for choice in choices)
     answered = answered_error([body], response) if has_error else None

@@ -16,6 +16,7 @@ from typing import Any
 
 from shared.actions.base import Context
 from shared.actions.completion import CHAT, CHAT_WITH_TOOLS
+from shared.actions.fan_out import PART
 from shared.actions.openai_api import has_responses
 from shared.errors import InvalidJob, JobError, ModelNotFound, RequestRejected
 from shared.upstream.capabilities import SAMPLING
@@ -71,6 +72,15 @@ def _others(error: RequestRejected, operation: str) -> tuple[str, ...]:
     if error.facts.status not in _STATUSES:
         return ()
     return next((others for pattern, others in _OTHERS[operation] if pattern.search(str(error))), ())
+
+
+async def has_answers(ctx: Context) -> bool:
+    """
+    Return whether some answers of the job's chats are kept, each by the Responses API.
+
+    That decides, before what is learned: that is this worker's and this connection's alone, and others may have begun.
+    """
+    return any(PART in key for key in await ctx.step_keys())
 
 
 @dataclass(slots=True)

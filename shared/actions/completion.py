@@ -48,8 +48,8 @@ async def complete_chat(
 
         return await complete_limited(partial(complete_chat, ctx, messages), parameters, is_final, ctx)
     learned = CHAT if ctx.strict else ctx.capabilities.replacement_for(CHAT)
-    if learned == CHAT and not ctx.strict and parameters.get("tools"):
-        learned = ctx.capabilities.replacement_for(CHAT_WITH_TOOLS)
+    if learned == CHAT and not ctx.strict and (parameters.get("tools") or parameters.get("n", 1) != 1):
+        learned = await _learned_of(ctx, parameters)
     if learned not in {CHAT, CHAT_WITH_TOOLS}:
         from shared.actions.chat_routes import Routes  # noqa: PLC0415  # few models need them
 
@@ -68,6 +68,16 @@ async def complete_chat(
         from shared.actions.chat_routes import Routes  # noqa: PLC0415
 
         return await Routes(ctx, messages, parameters, is_final).complete_refused(error)
+
+
+async def _learned_of(ctx: Context, parameters: Mapping[str, Any]) -> str:
+    """Return the operation that a chat with tools or several answers needs, or that some of its answers came from."""
+    if parameters.get("n", 1) != 1:
+        from shared.actions.chat_routes import RESPONSES, has_answers  # noqa: PLC0415  # few chats have several
+
+        if await has_answers(ctx):
+            return RESPONSES
+    return ctx.capabilities.replacement_for(CHAT_WITH_TOOLS) if parameters.get("tools") else CHAT
 
 
 def _names_another(error: RequestRejected) -> bool:

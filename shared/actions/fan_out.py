@@ -10,6 +10,8 @@ from typing import Any
 from shared.actions.base import Completed, Deferred, Outcome
 from shared.errors import CredentialRejected, JobError, UpstreamRetryLater
 
+PART = "-"
+"""Stands before its number in the key of a step's part (see `Context.step_part`)."""
 Part = Any | Exception
 """What a part returned, or what it raised."""
 

@@ -34,19 +34,18 @@ def as_completion(response: Response, stops: Sequence[str] = ()) -> Response:
     return replace(response, body=msgspec.json.encode(_completion(body, items, stops)))
 
 
-def join_choices(responses: Sequence[Response], stops: Sequence[str] = ()) -> Response:
+def join_choices(completions: Sequence[Response]) -> Response:
     """
-    Return the responses to equal calls as one chat completion with a choice of each; each of `parts` was a call.
+    Return chat completions of equal calls as one with a choice of each.
 
     If one of them is no answer, that one stands for all.
     """
-    parts = tuple(as_completion(response, stops) for response in responses)
-    bodies = [json_object(part.body) for part in parts]
-    for part, body in zip(parts, bodies, strict=True):
+    bodies = [json_object(completion.body) for completion in completions]
+    for completion, body in zip(completions, bodies, strict=True):
         if not body.get("choices"):
-            return replace(part, parts=parts)
+            return completion
     choices = [body["choices"][0] | {"index": index} for index, body in enumerate(bodies)]
-    return replace(parts[0], body=msgspec.json.encode(bodies[0] | {"choices": choices}), parts=parts)
+    return replace(completions[0], body=msgspec.json.encode(bodies[0] | {"choices": choices}))
 
 
 def _completion(body: Mapping[str, Any], items: list[dict[str, Any]], stops: Sequence[str]) -> dict[str, Any]:

@@ -9,13 +9,11 @@ calls in the same steps, so a line is known by the step and by the number of its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from shared.actions.base import Step
 from shared.actions.operation import JsonOperation, not_final
 from shared.billing.reserved_amounts import read_reserved_for
 from shared.billing.usage import Call, as_lost
@@ -33,7 +31,7 @@ from shared.jobs.context import ActionContext
 from shared.jobs.line_calls import call_of_line, check_operation, response_of, unanswered
 from shared.jobs.lines import ABSENT, BUY_BEFORE_S, UNDONE, Answer, Line, LineRecord, digest, is_line, served_by
 from shared.jobs.list_price import buy_now
-from shared.jobs.steps import Steps
+from shared.jobs.steps import Steps, current_step
 from shared.upstream.messages import Operation, Response
 from shared.upstream.retry import RetryState
 
@@ -43,7 +41,6 @@ MIN_LEFT_S = 1800.0
 """Before its deadline, a job asks for no further lines: a batch would hardly end in time."""
 MIN_BATCH_S = 900.0
 """What a batch is expected to take as long as the connection has not shown it."""
-_step: ContextVar[str] = ContextVar("_step", default="")
 
 
 @dataclass(slots=True)
@@ -72,18 +69,6 @@ class BatchContext(ActionContext):
             body = {**body, "model": batch_model}
         return ActionContext.operation(self, name, body, droppable=droppable, is_final=is_final)
 
-    async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
-        """See Context."""
-
-        async def in_step() -> Step:
-            token = _step.set(key)
-            try:
-                return await work()
-            finally:
-                _step.reset(token)
-
-        return await ActionContext.step(self, key, in_step)
-
     async def step_keys(self) -> Collection[str]:
         """See Context. What has a line was begun, too; the only call of a job without steps is named `whole`."""
         return {key.partition("~")[0] or "whole" for key in self.lines}.union(await ActionContext.step_keys(self))
@@ -101,7 +86,7 @@ class BatchContext(ActionContext):
             key = self._next_key()
             line = self.lines.get(key)
             if line is None:
-                step = _step.get()
+                step = current_step.get()
                 if self._is_cheapest and (step in self._bought or not self._batch_is_in_time(operation)):
                     self._bought.add(step)
                     return None
@@ -131,7 +116,7 @@ class BatchContext(ActionContext):
         try:
             check_operation(operation.name, response, has_tools="tools" in operation.body)
         except RequestRejected:
-            self._calls[_step.get()] -= 1
+            self._calls[current_step.get()] -= 1
             raise
 
     async def _wait_for_batch(self) -> None:
@@ -140,11 +125,11 @@ class BatchContext(ActionContext):
 
     @property
     def _has_next_line(self) -> bool:
-        step = _step.get()
+        step = current_step.get()
         return f"{step}~{self._calls[step] + 1}" in self.lines
 
     def _next_key(self) -> str:
-        step = _step.get()
+        step = current_step.get()
         self._calls[step] += 1
         return f"{step}~{self._calls[step]}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -21,7 +20,8 @@ from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
 from shared.jobs.drain import Call, CallCutOff
 from shared.jobs.fallback import OF_CALL, OF_CONNECTION
-from shared.jobs.steps import Steps
+from shared.jobs.lines import is_line
+from shared.jobs.steps import Steps, current_step, do_work, part_key, unsaved_responses
 from shared.telemetry.base import CallObserver, RequestInfo
 from shared.upstream.capabilities import ModelCapabilities
 from shared.upstream.messages import Operation, Response, UpstreamRequest
@@ -29,8 +29,6 @@ from shared.upstream.retry import RetryState
 
 _FATAL = (*OF_CONNECTION, UpstreamRetryLater)
 """What one call meets that all others of the attempt would meet as well."""
-_unsaved_responses: ContextVar[list[Response]] = ContextVar("_unsaved_responses")
-"""The billed responses of the step that is being done: lost unless the step is stored."""
 
 
 @dataclass(slots=True)
@@ -124,7 +122,7 @@ class ActionContext:
                 limit.count_answer(counter)
                 observer.response_received(b"" if response.is_large else response.body)
         if operation.is_billed:
-            _unsaved_responses.get(self.attempt.usage.responses).append(response)
+            unsaved_responses.get(self.attempt.usage.responses).append(response)
         return response
 
     async def fetch(self, url: str) -> Response:
@@ -158,10 +156,18 @@ class ActionContext:
         # No more are begun than calls can be made: later ones then know what earlier ones have learned, and no more
         # responses than that are ever at risk.
         async with self._gate:
-            step = await self._do(work)
-            with self._stopped_by(RetryLater, LeaseLost, ProviderUnavailable):
-                await self.steps.save(key, step)
-        return step
+            return await self._save_step(key, await do_work(work, key, self.attempt.usage))
+
+    async def step_part(self, number: int, work: Callable[[], Awaitable[Step]]) -> Step:
+        """See Context."""
+        key = part_key(current_step.get(), number)
+        step = await self.get_step(key)
+        if step is None:
+            step = await do_work(work, current_step.get(), self.attempt.usage)
+            if any(map(is_line, step.calls)):
+                return step  # the line keeps it
+            await self._save_step(key, step)
+        return Step(step.value)
 
     async def step_keys(self) -> Collection[str]:
         """See Context."""
@@ -191,16 +197,10 @@ class ActionContext:
         documents = self.services.inputs.documents
         return await documents.read_in_time(self.attempt, self.services.drain, named, draws=draws)
 
-    async def _do(self, work: Callable[[], Awaitable[Step]]) -> Step:
-        responses: list[Response] = []
-        outer = _unsaved_responses.set(responses)
-        try:
-            return await work()
-        except BaseException:
-            self.attempt.usage.add_lost_responses(responses)
-            raise
-        finally:
-            _unsaved_responses.reset(outer)
+    async def _save_step(self, key: str, step: Step) -> Step:
+        with self._stopped_by(RetryLater, LeaseLost, ProviderUnavailable):
+            await self.steps.save(key, step)
+        return step
 
     async def _wait(self, call: Call, error: UpstreamError, retries: RetryState, *, progress: bool = False) -> None:
         """Wait before the next try. Raises `error` if there is none, UpstreamRetryLater if it has to be requeued."""

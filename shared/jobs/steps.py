@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from shared.actions.base import Completed, Step
+from shared.actions.fan_out import PART
 from shared.billing.usage import as_lost
-from shared.contract.decoding import decode_condensed
+from shared.contract.decoding import decode_condensed, json_size
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.result import ConnectionLabel
 from shared.errors import ProviderUnavailable, RetryLater, StorageUnavailable
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
+from shared.jobs.attempt_usage import AttemptUsage
 from shared.jobs.outputs import Outputs
 from shared.jobs.step_rows import MAX_STEP_BYTES, StepRecord
+from shared.upstream.messages import Response
 
 _COPIES = 3
 """A value that is read from a blob is in memory so often: as JSON, and, for a moment, as text and in its value."""
@@ -30,6 +34,10 @@ _MAX_RESERVED_BYTES = 112 * 1024 * 1024
 """What one job's values count at most: one with more would never have its turn."""
 MAX_TOTAL_BYTES = 224 * 1024 * 1024
 """Of the values of a job's steps, as JSON. They are in memory until the job ends, and in its result."""
+current_step: ContextVar[str] = ContextVar("current_step", default="")
+"""The key of the step that is being done; empty outside of any."""
+unsaved_responses: ContextVar[list[Response]] = ContextVar("unsaved_responses")
+"""The billed responses of the step, or of its part, that is being done: lost unless that is stored."""
 
 
 @dataclass(slots=True)
@@ -59,7 +67,11 @@ class Steps:
     async def save(self, key: str, step: Step) -> None:
         """Store a step. Raises LeaseLost, StorageUnavailable."""
         await self._save(key, step)
-        (await self._load())[key] = step
+        steps = await self._load()
+        steps[key] = step
+        number = 0
+        while (part := steps.pop(part_key(key, number := number + 1), None)) is not None:  # it has their values
+            self._size -= json_size(part.value)
 
     async def save_outcome(self, outcome: Completed) -> None:
         """Store the job's outcome as a step, so that its calls are not repeated if its blob can't be written."""
@@ -92,7 +104,7 @@ class Steps:
                 raise self._failure
             if self._steps is None:
                 try:
-                    records = await self.attempt.stored_steps()
+                    records = _without_done_parts(await self.attempt.stored_steps())
                     await self._reserve_for(records)
                     self._steps = {record.key: Step(await self._value_of(record)) for record in records}
                 except RetryLater as exc:
@@ -133,6 +145,31 @@ class Steps:
             value = await self.outputs.read_own_blob(self.attempt.job, _blob_name(record.key))
         self._size += len(value)
         return decode_condensed(value)
+
+
+async def do_work(work: Callable[[], Awaitable[Step]], key: str, usage: AttemptUsage) -> Step:
+    """Return what `work` returns as the step with this key, or as a part of it. What fails is on record as lost."""
+    responses: list[Response] = []
+    step, unsaved = current_step.set(key), unsaved_responses.set(responses)
+    try:
+        return await work()
+    except BaseException:
+        usage.add_lost_responses(responses)
+        raise
+    finally:
+        unsaved_responses.reset(unsaved)
+        current_step.reset(step)
+
+
+def part_key(step: str, number: int) -> str:
+    """Return the key of a part of a step, or of a job without steps (see `Context.step_part`)."""
+    return f"{step}{PART}{number}"
+
+
+def _without_done_parts(records: Sequence[StepRecord]) -> list[StepRecord]:
+    """Return the steps without the parts of those that are done, which have their values."""
+    done = {record.key for record in records}
+    return [record for record in records if PART not in record.key or record.key.partition(PART)[0] not in done]
 
 
 def _blob_name(key: str) -> str:

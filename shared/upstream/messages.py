@@ -117,8 +117,8 @@ class Response:
     """How the provider made it."""
     metered_as: str = ""
     """What its usage is recorded as, once, if it may be read more often (see `billing.usage.Call`)."""
-    parts: Sequence[Response] = ()
-    """The responses that it was joined from, if it was: each is a call."""
+    parts: Sequence[Response] | None = None
+    """If it was joined from others, those of them that are on no record yet: each is a call."""
 
     @property
     def is_large(self) -> bool:

@@ -7,9 +7,12 @@ import hashlib
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
+
+import msgspec
 
 from shared.actions.base import Outcome, Step
 from shared.actions.operation import JsonOperation
@@ -24,6 +27,8 @@ from shared.upstream.capabilities import Capabilities, ModelCapabilities
 from shared.upstream.messages import ApiKey, Operation, Response
 
 Respond = Callable[[Operation], Response]
+_step: ContextVar[str] = ContextVar("_step", default="")
+"""The key of the step that is being done."""
 
 
 def response(body: Any, *, status: int = 200, **headers: str) -> Response:
@@ -174,8 +179,19 @@ class MemoryContext:
     async def step(self, key: str, work: Callable[[], Awaitable[Step]]) -> Step:
         """See Context."""
         if key not in self.steps:
-            self.steps[key] = await work()
+            token = _step.set(key)
+            try:
+                self.steps[key] = await work()
+            finally:
+                _step.reset(token)
         return self.steps[key]
+
+    async def step_part(self, number: int, work: Callable[[], Awaitable[Step]]) -> Step:
+        """See Context."""
+        key = f"{_step.get()}-{number}"
+        if key not in self.steps:
+            self.steps[key] = await work()
+        return Step(json.loads(msgspec.json.encode(self.steps[key].value)))
 
     async def step_keys(self) -> Collection[str]:
         """See Context."""

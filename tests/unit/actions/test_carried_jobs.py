@@ -2,78 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
 
 from shared.contract.budget import Budget
-from tests.support.customers import Customer
-from tests.support.endpoint import reply
+from tests.support.carried_jobs import ONLY_RESPONSES, asking, carried, connect
+from tests.support.endpoint import error, reply
 from tests.support.sdks import openai
+from tests.support.several_connections import BOTH, NO_QUOTA, connect_second, served
 from tests.support.workers import Worker
-
-ONLY_RESPONSES = "This model is only supported in v1/responses and not in v1/chat/completions."
-
-
-@dataclass(repr=False)
-class Model:
-    """A model that answers on the Responses API alone."""
-
-    refused: Counter[int] = field(default_factory=Counter)
-    """Statuses with which it refuses responses, and how often."""
-    paths: list[str] = field(default_factory=list)
-    sent: list[dict[str, Any]] = field(default_factory=list)
-    """The bodies that it has answered."""
-
-    def serve(self, customer: Customer) -> Model:
-        """Make it answer the customer's calls from now on."""
-        customer.account.answers[:] = [self.answer] * 100
-        return self
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """See Answer."""
-        self.paths.append(request.path.rpartition("/v1/")[2])
-        if self.paths[-1] != "responses":
-            error = {"message": ONLY_RESPONSES, "type": "invalid_request_error", "param": "model", "code": None}
-            return await reply({"error": error}, status=404)(request)
-        status = next(iter(self.refused.elements()), None)
-        if status is not None:
-            self.refused[status] -= 1
-            return await reply({"error": {"message": "No.", "code": "x"}}, status=status)(request)
-        self.sent.append(await request.json())
-        part = {"type": "output_text", "text": "Hello.", "annotations": []}
-        body = {
-            "id": f"resp_{len(self.sent)}",
-            "object": "response",
-            "created_at": 1763640000,
-            "status": "completed",
-            "model": "gpt-6-codex-2026-11-01",
-            "output": [{"type": "message", "role": "assistant", "content": [part]}],
-            "service_tier": "default",
-            "usage": {
-                "input_tokens": 30,
-                "input_tokens_details": {"cached_tokens": 10},
-                "output_tokens": 20,
-                "output_tokens_details": {"reasoning_tokens": 15},
-                "total_tokens": 50,
-            },
-        }
-        return await reply(body)(request)
-
-
-def carried(worker: Worker) -> tuple[Customer, Model]:
-    """Return a customer whose model takes responses alone, and the model."""
-    customer = worker.customer(connection=None)
-    worker.connect(customer, endpoint=f"{customer.account.base}/v1", provider="openai", default_model="gpt-6-codex")
-    return customer, Model().serve(customer)
-
-
-def asking(**parameters: Any) -> dict[str, Any]:
-    """The members of a chat job with these parameters."""
-    return {"input": {"prompt": "Hello?", "parameters": parameters}}
 
 
 async def test_a_chat_is_carried_and_the_next_ones_are_right_at_once(worker: Worker):
@@ -198,15 +137,101 @@ async def test_each_of_several_answers_is_on_record(worker: Worker):
     assert 3 == len(worker.usage(customer)) == len(model.sent)
 
 
-async def test_answers_beside_a_call_that_fails_are_on_record_as_lost(worker: Worker):
-    """They were paid for, and the job has no use for them."""
+async def test_answers_beside_a_call_that_fails_are_on_record(worker: Worker):
+    """They were paid for, and are kept, though the job has no use for them."""
     customer, model = carried(worker)
     model.refused[400] = 1
 
     result = await worker.run(customer, **asking(n=3))
 
     assert ("failed", "request_rejected") == (result["status"], result["error"]["code"])
-    assert ["lost", "lost"] == [row["outcome"] for row in worker.usage(customer)]
+    assert ["answered", "answered"] == [row["outcome"] for row in worker.usage(customer)]
+
+
+async def test_answers_beside_a_call_that_waits_are_not_bought_again(worker: Worker):
+    """Another worker goes on, which buys the missing one, in its place; also if the model was refused a parameter."""
+    customer, model = carried(worker)
+    model.text, model.faults[2] = "Answer {}.", error(429, retry_after="60")
+    names = {"type": "invalid_request_error", "param": "temperature", "code": "unsupported_parameter"}
+    refusal = {"error": {"message": "Unsupported parameter: 'temperature'.", **names}}
+    model.faults[1] = reply(refusal, status=400)
+
+    assert await worker.deliver(customer, job_id="job", **asking(n=3, temperature=0.5)) is None
+    ((message, _),) = worker.requeued()
+    kept = len(model.sent)
+    result = await worker.another().run(customer, message)
+
+    assert (2, 3) == (kept, len(model.sent))
+    assert 3 == len({choice["message"]["content"] for choice in result["output"]["choices"]})
+    assert (3, 60, 90) == tuple(result["usage"][name] for name in ("calls", "output_tokens", "input_tokens"))
+    assert [("answered", 1, 50)] * 3 == worker.outcomes(customer)
+    assert "temperature was left out" in result["output"]["adapted"]
+
+
+async def test_answers_are_kept_when_the_key_changes(worker: Worker):
+    """The calls that the old key is refused for are made with the new one."""
+    customer, model = carried(worker, max_concurrency=1)
+    model.text = "Answer {}."
+
+    async def rotate(request: web.Request) -> web.StreamResponse:
+        del worker.endpoint.accounts[customer.account.key]
+        customer.account = worker.endpoint.account()
+        connect(worker, customer, max_concurrency=1)
+        model.serve(customer)
+        return await model.answer(request)
+
+    model.faults[2] = rotate
+
+    result = await worker.run(customer, **asking(n=3))
+
+    assert ("succeeded", 1, 3) == (result["status"], result["attempts"], result["usage"]["calls"])
+    assert ["Answer 1.", "Answer 2.", "Answer 3."] == [
+        choice["message"]["content"] for choice in result["output"]["choices"]
+    ]
+    assert [("answered", 1, 50)] * 3 == worker.outcomes(customer)
+
+
+async def test_another_connection_makes_the_calls_that_are_missing(worker: Worker):
+    """Though its model takes chat completions, which would buy all answers again."""
+    customer, model = carried(worker, max_concurrency=1)
+    second = connect_second(worker, customer)
+    model.text, model.faults[3] = "Answer {}.", NO_QUOTA
+
+    result = await worker.run(customer, connection=BOTH, model="gpt-6", **asking(n=3))
+
+    assert ("succeeded", "second", [("default", "quota_exhausted")]) == served(result)
+    assert ["Answer 1.", "Answer 2.", "Fine."] == [
+        choice["message"]["content"] for choice in result["output"]["choices"]
+    ]
+    assert ["/openai/v1/responses"] == [request.path for request in second.received]
+    records = sorted((row["connection"], row["outcome"]) for row in worker.usage(customer))
+    assert [*[("default", "answered")] * 2, ("second", "answered")] == records
+
+
+async def test_one_answer_is_no_step(worker: Worker):
+    """Nor are the two of a chat whose model makes several a call."""
+    customer, _ = carried(worker)
+    await worker.run(customer, **asking())
+    await worker.run(worker.customer(), **asking(n=2))
+
+    assert [] == [key for _, key in worker.table.rows if key.startswith("s_")]
+
+
+async def test_each_of_several_prompts_keeps_its_answers(worker: Worker):
+    """A part of `multi_chat` is one step once it is done; until then, each of its calls is on record and kept."""
+    customer, model = carried(worker, max_concurrency=1)
+    model.text, model.faults[4] = "Answer {}.", error(429, retry_after="60")
+    job = {"action": "multi_chat", "input": {"prompts": ["a", "b"], "parameters": {"n": 3}}}
+
+    assert await worker.deliver(customer, job_id="job", **job) is None
+    ((message, _),) = worker.requeued()
+    kept = len(model.sent)
+    result = await worker.another().run(customer, message)
+
+    answers = [[choice["message"]["content"] for choice in each["choices"]] for each in result["output"]["answers"]]
+    assert [["Answer 1.", "Answer 2.", "Answer 3."], ["Answer 4.", "Answer 5.", "Answer 6."]] == answers
+    assert (3, 6, 6) == (kept, len(model.sent), result["usage"]["calls"])
+    assert [("answered", 1, 50)] * 6 == worker.outcomes(customer)
 
 
 async def test_a_call_is_retried_as_any_other(worker: Worker):

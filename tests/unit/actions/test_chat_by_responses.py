@@ -13,18 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.actions import chat, multi_chat
+from shared.actions.base import Step
 from shared.actions.chat import parse_chat
-from shared.actions.chat_by_responses import OPERATION
+from shared.actions.chat_by_responses import OPERATION, completion_of, read_step
 from shared.actions.completion import CHAT
 from shared.actions.responses_completion import as_completion, join_choices
 from shared.actions.responses_request import responses_request
 from shared.contract.chat import check_messages, check_parameters
 from shared.errors import InvalidJob, LeaseLost, RateLimited, RequestRejected, UpstreamFacts, UpstreamRetryLater
+from shared.upstream.capabilities import Capabilities
 from shared.upstream.messages import Operation, Response
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
 
 ONLY_RESPONSES = RequestRejected(
     "This model is only supported in v1/responses and not in v1/chat/completions.", UpstreamFacts(404)
+)
+
+NO_TEMPERATURE = RequestRejected(
+    "Unsupported parameter: 'temperature' is not supported with this model.",
+    UpstreamFacts(400, detail={"param": "temperature"}),
 )
 
 
@@ -54,10 +61,10 @@ async def test_several_answers_are_as_many_calls():
 
     outcome = await run(ctx, n=3, temperature=0.5)
 
-    assert ("succeeded", "A.", 3) == (outcome.status, outcome.output["text"], len(outcome.calls))
+    assert ("succeeded", "A.", []) == (outcome.status, outcome.output["text"], outcome.calls)
     assert ["A.", "B", "C"] == [choice["message"]["content"] for choice in outcome.output["choices"]]
     assert ["chat/completions became responses", "n became 1, in 3 calls"] == outcome.output["adapted"]
-    assert [2, 1, 1] == [call.consumed().output_tokens for call in outcome.calls]
+    assert [2, 1, 1] == [call.consumed().output_tokens for call in ctx.billed]
     assert 1 == len({json.dumps(body) for body in ctx.bodies})
     assert "n" not in ctx.bodies[0]
 
@@ -73,13 +80,54 @@ async def test_what_several_answers_are_asked_for_with_is_in_memory_once():
 
 
 async def test_several_answers_to_each_of_several_prompts():
-    """Each prompt's step has all of its calls."""
+    """Each call is on record once, in the part of its prompt's step."""
     ctx = context(*[responded("A.")] * 4)
 
     outcome = await run_action(multi_chat, {"prompts": ["x", "y"], "parameters": {"n": 2}}, ctx)
 
     assert [2, 2] == [len(answer["choices"]) for answer in outcome.output["answers"]]
-    assert 4 == len(ctx.billed)
+    assert {"0000-1": 1, "0000-2": 1, "0001-1": 1, "0001-2": 1} == {
+        key: len(step.calls) for key, step in ctx.steps.items() if step.calls
+    }
+
+
+@pytest.mark.parametrize("error", [UpstreamRetryLater(RateLimited("b"), 5), LeaseLost("c"), RateLimited("a")])
+async def test_a_later_attempt_makes_the_calls_that_are_missing(error: Exception):
+    """What was answered keeps its place, and how it was adapted is not forgotten."""
+    ctx = context()
+    rest = [responded("A."), error, responded("C")]
+
+    def respond(operation: Operation) -> Response:
+        if "temperature" in json.loads(operation.request.content):
+            assert operation.adapt(NO_TEMPERATURE)
+        return in_turn(rest.pop(0))(operation)
+
+    ctx.respond = respond
+    with pytest.raises(type(error)):
+        await run(ctx, n=3, temperature=0.5)
+    ctx.learned, rest[:] = Capabilities(), [responded("B", content_filters=[])]
+    ctx.capabilities.learn_replacement(CHAT, OPERATION)
+    outcome = await run(ctx, n=3)
+
+    assert (4, 3, []) == (len(ctx.called), len(ctx.billed), outcome.calls)
+    assert ["A.", "B", "C"] == [choice["message"]["content"] for choice in outcome.output["choices"]]
+    assert "temperature was left out" in outcome.output["adapted"]
+
+
+async def test_a_call_that_is_no_answer_is_kept():
+    """It was paid for, too; the job ends with it as soon as the others are answered."""
+    ctx = context(responded("A."), response(b"Busy\xff"), UpstreamRetryLater(RateLimited("b"), 5), responded("C"))
+    with pytest.raises(UpstreamRetryLater):
+        await run(ctx, n=3)
+
+    outcome = await run(ctx, n=3)
+
+    assert ("failed", ["answered", "unanswered", "answered"]) == (
+        outcome.status,
+        [call.outcome for _, step in sorted(ctx.steps.items()) for call in step.calls],
+    )
+    assert "something that is not a chat completion" in str(outcome.error)
+    assert "Busy" in str(outcome.error)
 
 
 @pytest.mark.parametrize(
@@ -118,16 +166,12 @@ async def test_stops_end_each_answer():
 
 async def test_sampling_that_the_model_refuses_is_dropped_and_learned_by_effort():
     """Models that take it only without reasoning are asked again for each effort (GPT-5.1, 5.2)."""
-    refusal = RequestRejected(
-        "Unsupported parameter: 'temperature' is not supported with this model.",
-        UpstreamFacts(400, detail={"param": "temperature"}),
-    )
     ctx = context()
 
     def respond(operation: Operation) -> Response:
         body = json.loads(operation.request.content)
         if "temperature" in body and body["reasoning"]["effort"] == "high":
-            assert operation.adapt(refusal)
+            assert operation.adapt(NO_TEMPERATURE)
         return responded("A.")
 
     ctx.respond = respond
@@ -169,7 +213,7 @@ async def test_calls_are_side_by_side():
         return responded("A.")
 
     ctx.call = call  # type: ignore[method-assign]
-    assert 3 == len((await run(ctx, n=3)).calls)
+    assert 3 == len((await run(ctx, n=3)).output["choices"])
 
 
 TYPES = [
@@ -267,9 +311,12 @@ bodies = st.dictionaries(
 def test_any_answer_ends_the_job(answers: list[dict[str, Any]], stops: list[str]):
     """Answers that were paid for have an outcome and one call each on record, however little they are responses."""
     outcome = parse_chat(as_completion(response(answers[0]), stops))
-    joined = parse_chat(join_choices([response(each) for each in answers], stops))
+    steps = [read_step(response(each), stops, ()) for each in answers]
+    stored = [Step(json.loads(msgspec.json.encode(step.value))) for step in steps]
+    joined, again = (parse_chat(join_choices([completion_of(step) for step in each])) for each in (steps, stored))
 
     for each in (outcome, joined):
         assert each.status in {"succeeded", "partial", "failed"}
         assert each.output is None or msgspec.json.encode(each.output)
-    assert [1, len(answers)] == [len(outcome.calls), len(joined.calls)]
+    assert [1] * (1 + len(answers)) == [len(outcome.calls), *(len(step.calls) for step in steps)]
+    assert (joined.status, joined.output) == (again.status, again.output)

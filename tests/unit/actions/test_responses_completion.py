@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -257,23 +258,25 @@ def check_is_no_answer(body: Any) -> None:
 
 
 def test_answers_to_equal_calls_are_choices_and_calls():
-    """Each call has its record, in this process or another."""
-    joined = join_choices([response(responded(text(each))) for each in ("A.", "B.")])
+    """Each that is on no record yet has one, in this process or another."""
+    completions = [as_completion(response(responded(text(each)))) for each in ("A.", "B.", "C.")]
+    joined = replace(join_choices(completions), parts=completions[1:])
 
     outcome = parse_chat(pickle.loads(pickle.dumps(joined)))
 
     assert outcome.output is not None
-    assert [(0, "A."), (1, "B.")] == [
+    assert [(0, "A."), (1, "B."), (2, "C.")] == [
         (choice["index"], choice["message"]["content"]) for choice in outcome.output["choices"]
     ]
     assert [87, 87] == [call.consumed().output_tokens for call in outcome.calls]
+    assert [] == parse_chat(replace(joined, parts=[])).calls
 
 
-def test_one_call_that_is_no_answer_fails_all_and_each_is_on_record():
-    """Nothing is lost."""
-    outcome = parse_chat(join_choices([response(responded(text("A."))), response(b"<html>")]))
+def test_one_call_that_is_no_answer_stands_for_all():
+    """The job fails with it."""
+    completions = [as_completion(response(each)) for each in (responded(text("A.")), b"<html>", responded())]
 
-    assert ("failed", ["answered", "unanswered"]) == (outcome.status, [call.outcome for call in outcome.calls])
+    assert completions[1] is join_choices(completions)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)

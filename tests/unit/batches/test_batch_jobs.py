@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -247,6 +248,27 @@ async def test_a_batch_of_a_model_of_responses_that_is_too_slow_is_bought_at_the
     assert [("standard", "flex")] * 2 == [
         (row["processing"], row.get("service_tier")) for row in at.rows(customer, "u_")
     ]
+
+
+async def test_several_answers_that_are_too_late_for_a_batch_are_each_bought_once(at: PatientApp) -> None:
+    """Beside those that lines have answered, which need no step; the ones that have to wait are all that is left."""
+    customer = at.customer()
+    account = at.accounts[customer]
+    takes_responses_alone(account, ONLY_RESPONSES.format("chat/completions"), "")
+    await at.finish([await at.send(customer)])
+    account.faults.batches.add(BatchFault(expire_share=0.5))
+    account.faults.batches.add(BatchFault(in_progress_s=80_000), times=None)
+    options = {"processing": "cheapest", "deadline_s": 14_400, "retry_delay_ms": 0}
+    job = await at.send(customer, input={"prompt": "Again.", "parameters": {"n": 4}}, options=options)
+    waits = RouteFault("status", 429, "rate_limit_exceeded", headers={"retry-after": "90"})
+    account.faults.routes.add(("responses.create", waits))
+    await at.finish([job])
+
+    assert 4 == len(at.result(job)["output"]["choices"])
+    records = Counter((row["processing"], row["outcome"]) for row in at.rows(customer, "u_"))
+    assert {("batch", "answered"): 1 + 2, ("standard", "answered"): 2} == records
+    assert 1 + 4 == account.journal.totals().calls
+    assert 2 == len(at.rows(customer, "s_"))
 
 
 async def test_what_follows_a_call_that_was_too_late_for_a_batch_is_bought_at_once(at: PatientApp) -> None:

@@ -81,6 +81,22 @@ async def test_a_step_is_stored_with_its_usage(case: Case):
     assert 1 == len(keys(case.table, "u"))
 
 
+async def test_a_step_that_is_done_has_the_values_of_its_parts(case: Case, monkeypatch: pytest.MonkeyPatch):
+    """They count no longer for the limit of all values, and a later attempt reads none of them; their calls count."""
+    monkeypatch.setattr(module, "MAX_TOTAL_BYTES", 2 * MAX_STEP_BYTES)
+    steps = await case.attempt()
+    for key in ("0001-1", "0001-2", "0001", "0002-1"):
+        await steps.save(key, Step("x" * (MAX_STEP_BYTES if key == "0001-2" else 1000), [CALL] if "-" in key else ()))
+    assert {"0001", "0002-1"} == {*await steps.keys()}
+    assert 2 * 1002 == steps._size
+
+    again = await case.next_attempt(steps)
+
+    assert {"0001", "0002-1"} == {*await again.keys()}
+    assert 0 == case.blobs.reads
+    assert 3 == again.attempt.usage.billed.calls
+
+
 @pytest.mark.parametrize("down", [False, True])
 async def test_steps_are_read_once(case: Case, down: bool):
     """However many parts of a job wait for theirs at once; if that fails, they all fail, and nothing is read again."""
