@@ -15,6 +15,7 @@ from aijobs.report import Report
 from aijobs.scope import check_customer
 from aijobs.settings import open_services, read_app_settings
 from shared.batches.erasure import erase_at_providers
+from shared.batches.response_erasure import cancel_responses
 from shared.billing.audit import AuditTrail
 from shared.errors import RetryLater
 from shared.exports.resolution import Outboxes
@@ -25,7 +26,7 @@ from shared.retention.export_reader import ExportReader, InvalidExport
 from shared.services import Services
 
 _MOST_NAMED = 20
-"""Of what an import left; the document has all."""
+"""Of what an import or an erasure left; the document has all."""
 
 
 async def export(args: argparse.Namespace) -> Report:
@@ -116,13 +117,14 @@ def _report(
 async def erase(args: argparse.Namespace) -> Report:
     """Run `erase CUSTOMER`. The exit code is 1 if it was not confirmed, or if new data kept arriving."""
     check_customer(args.customer)
-    has_vault = bool(read_app_settings(args.settings).key_vault_url)  # a connection is needed to cancel batches
+    has_vault = bool(read_app_settings(args.settings).key_vault_url)  # connections are needed to cancel what goes on
     async with open_services(args.settings, vault=has_vault) as services:
         data = CustomerData(services.table, services.blobs, services.settings, args.customer)
         unsent = await _unsent(services, args.customer)
         if not is_confirmed(args, services.settings, _consequence(data, unsent), args.customer):
             return Report({"customer": args.customer, "erased": False}, ["Nothing was deleted."], 1)
         at_providers = await erase_at_providers(services.batch_worker.parts, args.customer)
+        responses = await cancel_responses(services.batch_worker.parts, args.customer)
         counts = await data.erase()
         if counts.kept:  # the erasure is one of the changes of what stays
             sizes = {"rows": counts.rows, "blobs": sum(filter(None, counts.blobs.values()))}
@@ -133,6 +135,10 @@ async def erase(args: argparse.Namespace) -> Report:
     if at_providers.cancelled:
         text.append(f"Batches that were cancelled at providers: {len(at_providers.cancelled)}.")
     text += [f"Batch {batch} may go on at its provider: {reason}." for batch, reason in at_providers.left.items()]
+    if responses.cancelled:
+        text.append(f"Responses that were cancelled at providers: {len(responses.cancelled)}.")
+    left = [f"Response {name} may go on at its provider: {reason}." for name, reason in responses.left.items()]
+    text += [*left[:_MOST_NAMED], *([f"And {len(left) - _MOST_NAMED} more."] if len(left) > _MOST_NAMED else [])]
     if counts.kept:
         text.append(f"Kept as evidence: {plural(counts.kept, 'row')}, and the documents of closed months.")
     if counts.unfinished:
@@ -147,6 +153,7 @@ async def erase(args: argparse.Namespace) -> Report:
         "kept": counts.kept,
         "unfinished": counts.unfinished,
         "batches": asdict(at_providers),
+        "responses": asdict(responses),
     }
     return Report(document, text, 0 if counts.nothing_left else 1)
 

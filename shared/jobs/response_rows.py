@@ -166,3 +166,9 @@ async def wake(schedule: Schedule, row: Row) -> None:
 def row_key(connection: str, creation: str) -> str:
     """Return the key of a row."""
     return f"{PREFIX}{connection}~{creation}"
+
+
+def names_of(row: Row) -> tuple[str, str]:
+    """Return which connection a row is of, and which creation; no creation if it is the connection's poll."""
+    connection, _, creation = row.key.removeprefix(PREFIX).partition("~")
+    return connection, creation

@@ -25,8 +25,11 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Processing
 from shared.errors import StorageUnavailable
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
+from shared.jobs.records import job_key
 from shared.jobs.response_rows import name_creation
+from shared.jobs.step_rows import read_step, step_prefix
 from shared.jobs.steps import Steps
+from shared.storage.base import Table
 
 _BEGIN, _ID, _VOID, _LOST = "begin", "id", "void", "lost"
 
@@ -73,7 +76,7 @@ class ResponseSteps:
         keys = await self._keys()
         number = max(_numbers(keys), default=0)
         lost = sum(key.startswith(_LOST) for key in keys)
-        if not number or OUTCOME_STEP in keys or not keys.isdisjoint((f"{_VOID}{number}", f"{_LOST}{number}")):
+        if not _last_number(keys):
             return Creations(number, lost)
         begun, created = await self.steps.get(f"{_BEGIN}{number}"), await self.steps.get(f"{_ID}{number}")
         assert begun is not None  # noqa: S101  # its key is among them
@@ -143,6 +146,30 @@ class ResponseSteps:
 
     async def _save(self, key: str, value: dict[str, Any]) -> None:
         await self.steps.save(key, Step(value))
+
+
+async def last_creation(table: Table, customer: str, job_id: str) -> Creation | None:
+    """
+    Return what a job that nobody runs has begun last, if that may have been bought and has no end.
+
+    Raises StorageUnavailable.
+    """
+    job, prefix = await table.read(customer, job_key(job_id)), step_prefix(job_id)
+    records = [read_step(row, prefix) async for row in table.scan(customer, prefix, f"{prefix}~")]
+    values = {record.key: record.value for record in records}
+    number = _last_number(values)
+    if job is None or not number:
+        return None
+    begun, created = (msgspec.json.decode(values.get(f"{key}{number}", b"{}")) for key in (_BEGIN, _ID))
+    name = name_creation(customer, job_id, job.values.get("incarnation", ""), number)
+    return msgspec.convert({**begun, **created, "number": number, "name": name}, Creation)
+
+
+def _last_number(keys: Collection[str]) -> int:
+    """Return the number of what was begun last; 0 if that has an end."""
+    number = max(_numbers(keys), default=0)
+    ends = {OUTCOME_STEP, f"{_VOID}{number}", f"{_LOST}{number}"}
+    return 0 if ends.intersection(keys) else number
 
 
 def _numbers(keys: Collection[str]) -> list[int]:
