@@ -75,7 +75,18 @@ def read_conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
         result.add("user", result.system)
         result.system = []
         result.note("the system message became the user's")
+    _trim_end(result)
     return result
+
+
+def _trim_end(result: Conversation) -> None:
+    """Claude goes on with an answer that comes last, but not if it ends in white space."""
+    role, blocks = result.messages[-1]["role"], result.messages[-1]["content"]
+    last: Any = blocks[-1] if role == "assistant" and blocks else None
+    text = last.get("text") if isinstance(last, dict) and last.get("type") == "text" else None
+    if isinstance(text, str) and text != text.rstrip():
+        blocks[-1] = {**last, "text": text.rstrip()}
+        result.note("white space at the end of the last message was left out")
 
 
 def _leave_out(name: str, here: str, result: Conversation) -> None:
@@ -88,11 +99,11 @@ def _add_answer(message: Mapping[str, Any], here: str, result: Conversation) -> 
     """Add an earlier answer: its thinking, which the model needs again if it calls tools, its text and its calls."""
     whole = message.get("content_blocks")
     if isinstance(whole, list):
-        result.add("assistant", _with_cache_control(whole, message))
+        result.add("assistant", _with_cache_control(_without_blanks(whole), message))
         return
     thinking = message.get("thinking_blocks")
     blocks = _blocks({"content": message.get("content")}, here, result)
-    if isinstance(refusal := message.get("refusal"), str) and refusal:
+    if isinstance(refusal := message.get("refusal"), str) and refusal.strip():
         blocks.append({"type": "text", "text": refusal})
     if message.get("tool_calls"):
         blocks += read_tool_calls(message["tool_calls"], f"{here}.tool_calls")
@@ -109,12 +120,21 @@ def _tool_result(message: Mapping[str, Any], here: str, result: Conversation) ->
 
 
 def _blocks(message: Mapping[str, Any], here: str, result: Conversation) -> list[dict[str, Any]]:
-    """Return a message's content as blocks, none of them an empty text."""
+    """Return a message's content as blocks, none of them a blank text."""
     content = message.get("content")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
     blocks = [_block(part, f"{here}.content[{index}]", result) for index, part in enumerate(parts)]
-    blocks = [block for block in blocks if block.get("type") != "text" or block.get("text")]
-    return _with_cache_control(blocks, message)
+    return _with_cache_control(_without_blanks(blocks), message)
+
+
+def _without_blanks(blocks: list[Any]) -> list[Any]:
+    """Return blocks without texts of nothing but white space, which Claude refuses."""
+    return [block for block in blocks if not (isinstance(block, dict) and _is_blank(block))]
+
+
+def _is_blank(block: Mapping[str, Any]) -> bool:
+    text = block.get("text")
+    return block.get("type") == "text" and (not text or (isinstance(text, str) and text.isspace()))
 
 
 def _with_cache_control(blocks: list[Any], message: Mapping[str, Any]) -> list[Any]:

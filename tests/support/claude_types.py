@@ -54,6 +54,10 @@ def check_request(body: dict[str, Any]) -> None:
         assert message.keys() == {"role", "content"}
         for block in message["content"]:
             check_block(block)
+    last = body["messages"][-1]
+    if last["role"] == "assistant" and last["content"][-1]["type"] == "text":
+        text = last["content"][-1]["text"]
+        assert text == text.rstrip(), "Claude refuses to go on after white space"
 
 
 def check_block(block: dict[str, Any]) -> None:
@@ -64,7 +68,7 @@ def check_block(block: dict[str, Any]) -> None:
     if block["type"] == "tool_result" and isinstance(block["content"], list):
         for part in block["content"]:
             check_block(part)
-    assert block["type"] != "text" or block["text"], "Claude refuses an empty text"
+    assert block["type"] != "text" or block["text"].strip(), "Claude refuses a blank text"
 
 
 def _check(name: str, value: dict[str, Any]) -> None:
