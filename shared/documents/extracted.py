@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -12,6 +13,9 @@ from shared.documents.text_builder import MAX_TEXT_BYTES
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_OUTPUT_BYTES = MAX_TEXT_BYTES + MAX_PICTURE_BYTES + MAX_HEAD_BYTES
+_MAX_PAGES = 1 << 24
+"""No format counts more."""
+_RANGES = re.compile("[0-9, -]+")
 TOO_MUCH = 77
 """The exit code of the process if it needs more memory than a document may take."""
 
@@ -44,16 +48,26 @@ def encode(result: Extracted | Problem) -> bytes:
 def decode(output: bytes) -> Extracted | Problem:
     """Return what `encode` was given. Raises ValueError otherwise: a document may have taken over what reads it."""
     line, end, rest = output.partition(b"\n")
-    head: Any = json.loads(line) if end and len(line) < MAX_HEAD_BYTES else None
-    if not isinstance(head, dict):
+    try:
+        value: Any = json.loads(line) if end and len(line) < MAX_HEAD_BYTES else None
+    except RecursionError:
+        value = None
+    if not isinstance(value, dict):
         raise ValueError("The output has no head.")  # noqa: TRY004  # one error for all that is wrong
+    head: dict[str, Any] = value
     if "problem" in head:
         if head["problem"] not in get_args(Problem):
             raise ValueError("The problem is unknown.")
         problem: Problem = head["problem"]
         return problem
-    kind, pages, without = head.get("kind"), head.get("pages"), head.get("pages_without_text")
-    if kind not in MEDIA_TYPES or not isinstance(pages, int | None) or not isinstance(without, str | None):
+    kind: Any = head.get("kind")
+    pages, without = head.get("pages"), head.get("pages_without_text")
+    is_valid = (
+        (isinstance(kind, str) and kind in MEDIA_TYPES)
+        and (pages is None or (isinstance(pages, int) and 0 <= pages <= _MAX_PAGES))
+        and (without is None or (isinstance(without, str) and _RANGES.fullmatch(without)))
+    )
+    if not is_valid:
         raise ValueError("The head is invalid.")
     pictures, text = _split(rest, head.get("sizes"))
     return Extracted(kind, text.decode(), pages, without, pictures)

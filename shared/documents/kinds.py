@@ -48,6 +48,9 @@ _STARTS: dict[bytes, Look] = {
     bytes.fromhex("d0cf11e0a1b11ae1"): "old_office",
     rb"{\rtf": "rtf",
 }
+_PDF = b"%PDF-"
+_TEXTS = frozenset({"txt", "text", "md", "markdown", "html", "htm", "xhtml"})
+"""Extensions of texts, which may be about PDFs."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _HTML_TAG = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _ANY_TAG = re.compile(r"<(?:!|[a-z])", re.IGNORECASE)
@@ -96,7 +99,8 @@ class Unreadable(Exception):
 
 def look(head: bytes, name: str) -> Look:
     """Return what a document's first HEAD_BYTES, and for texts its blob's `name`, show that it is."""
-    if b"%PDF-" in head[:_PDF_HEADER_BYTES]:
+    extension = name.rpartition(".")[2].casefold()
+    if head.startswith(_PDF) or (_PDF in head[:_PDF_HEADER_BYTES] and extension not in _TEXTS):
         return "pdf"
     for signature, kind in _STARTS.items():
         if head.startswith(signature):
@@ -104,7 +108,6 @@ def look(head: bytes, name: str) -> Look:
     is_utf16 = head.startswith(_UTF16)
     if (b"\0" in head and not is_utf16) or head.startswith(codecs.BOM_UTF32_LE):
         return "binary"
-    extension = name.rpartition(".")[2].casefold()
     start = _skip_comments(head.decode("utf-16" if is_utf16 else "utf-8-sig", "replace"))
     if _HTML_TAG.match(start) or (extension in {"html", "htm", "xhtml"} and _ANY_TAG.match(start)):
         return "html"

@@ -11,7 +11,6 @@ import ctypes
 import re
 import unicodedata
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import pypdfium2.raw as pdfium
@@ -24,7 +23,10 @@ _FEW = 4
 _SPACE = 0.18
 """The gap that is a space, in the same measure."""
 _RTL = frozenset({"R", "AL"})
-_LTR = frozenset({"L", "EN", "AN"})
+_KINDS = {"L": "l", "EN": "n", "AN": "n", "CS": "s", "ES": "s", "ET": "t", "R": "r", "AL": "r", "NSM": "r"}
+"""What a character is in a line, by its class (unicode.org/reports/tr9): `o` for what goes with its neighbors."""
+# What stands from left to right: words with what is between them, and numbers with their points and percent signs.
+_RUN = re.compile(r"l(?:[^r]*(?:l|nt*))?|t*n(?:s?n)*t*")
 
 
 @dataclass(slots=True)
@@ -85,11 +87,12 @@ def _text_of(line: list[_Glyph]) -> str:
 
 def _in_reading_order(text: str) -> str:
     """Return a line that was written from right to left, whose characters stand as one sees them."""
-    runs = [
-        (is_ltr, "".join(chars))
-        for is_ltr, chars in groupby(text, lambda char: unicodedata.bidirectional(char) in _LTR)
-    ]
-    return "".join(run if is_ltr else run[::-1] for is_ltr, run in reversed(runs))
+    kinds = "".join(_KINDS.get(unicodedata.bidirectional(char), "o") for char in text)
+    runs, end = [], 0
+    for match in _RUN.finditer(kinds):
+        runs += [text[end : match.start()][::-1], text[match.start() : match.end()]]
+        end = match.end()
+    return "".join(reversed([*runs, text[end:][::-1]]))
 
 
 def _height(text_page: Any, index: int, box: Any = None) -> float:

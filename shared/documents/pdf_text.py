@@ -35,7 +35,8 @@ _FONT_STEP = 2
 _HYPHEN = re.compile("[\x02\ufffe]\r?\n?")
 # A bullet that the font may have in its own place.
 _BULLET = re.compile("\\s*[•‣◦▪●○■□\u2013\ue000-\uf8ff]\\s+")
-_UNKNOWN = re.compile("[\ue000-\uf8ff\ufffd]")
+# Places of a font's own, and codes that it says nothing of.
+_UNKNOWN = re.compile("[\ue000-\uf8ff\ufffd\x00\x01\x03-\x08\x0b\x0c\x0e-\x1f]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _PICTURES = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_FORM)
 
@@ -53,16 +54,18 @@ def read_pdf(file: BinaryIO, *, draw: Draw | None = None) -> Extracted:
         is_encrypted = pdfium.FPDF_GetLastError() in {pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY}
         raise Unreadable("encrypted" if is_encrypted else "damaged")
     pages: list[list[_Line]] = []
-    without_text, size = list[int](), 0
+    without_text, size, is_whole = list[int](), 0, False
     for index in range(pdfium.FPDF_GetPageCount(document)):
-        lines, has_picture = _read_page(document, index)
+        read = _read_page(document, index)
+        is_whole |= read is not None
+        lines, has_picture = read or ([], True)  # what is lost is not left out without a word
         pages.append(lines)
         size += sum(len(text) for text, _ in lines)
         if size > MAX_TEXT_BYTES:
             raise Unreadable("too_long")
         if not lines and has_picture:
             without_text.append(index)
-    if not pages:
+    if not is_whole:
         raise Unreadable("damaged")
     if draw is None:
         return Extracted("pdf", _text_of(pages, {}), len(pages), ranges([index + 1 for index in without_text]))
@@ -71,7 +74,8 @@ def read_pdf(file: BinaryIO, *, draw: Draw | None = None) -> Extracted:
     return Extracted("pdf", text, len(pages), ranges([index + 1 for index in pictures]), tuple(pictures.values()))
 
 
-def _read_page(document: Any, index: int) -> tuple[list[_Line], bool]:
+def _read_page(document: Any, index: int) -> tuple[list[_Line], bool] | None:
+    """Return a page's lines and, if it has none, whether something is to be seen on it; None if it is damaged."""
     page = pdfium.FPDF_LoadPage(document, index)
     values: list[_Line] = []
     if page and pdfium.FPDFPage_GetAnnotCount(page):
@@ -81,25 +85,27 @@ def _read_page(document: Any, index: int) -> tuple[list[_Line], bool]:
         pdfium.FPDF_ClosePage(page)
         page = pdfium.FPDF_LoadPage(document, index)
     if not page:
-        return [], False
+        return None
     try:
         text_page = pdfium.FPDFText_LoadPage(page)
+        if not text_page:
+            return None
         try:
-            lines = [*(_lines_of(text_page) if text_page else ()), *values]
+            lines = _lines_of(text_page)
         finally:
             pdfium.FPDFText_ClosePage(text_page)
-        if _is_illegible(lines):
+        if lines is None:
             return [], True
+        lines += values
         return lines, not lines and _has_picture(page)
     finally:
         pdfium.FPDF_ClosePage(page)
 
 
-def _is_illegible(lines: list[_Line]) -> bool:
+def _is_illegible(text: str) -> bool:
     """Return whether a page's fonts do not say what most of its characters are."""
-    text = "".join(line for line, _ in lines)
     unknown = len(_UNKNOWN.findall(text))
-    return unknown > 0 and 2 * unknown > len("".join(text.split()))
+    return unknown > 0 and 2 * unknown > len(re.sub(r"[ \t\r\n]+", "", text))
 
 
 def _has_picture(page: Any) -> bool:
@@ -109,13 +115,16 @@ def _has_picture(page: Any) -> bool:
     )
 
 
-def _lines_of(text_page: Any) -> list[_Line]:
+def _lines_of(text_page: Any) -> list[_Line] | None:
+    """Return a page's lines; None if nobody can tell what its characters are."""
     count = pdfium.FPDFText_CountChars(text_page)
     if count <= 0:
         return []
     buffer = (ctypes.c_ushort * (2 * count + 1))()  # a character beyond the first 65,536 has two
     written = pdfium.FPDFText_GetText(text_page, 0, count, buffer)
     text = bytes(buffer)[: 2 * max(0, written - 1)].decode("utf-16-le", "replace")
+    if _is_illegible(text):
+        return None
     if is_broken(text_page, text):
         return [(line, 0) for line in lines_by_position(text_page, count) if line.strip()]
     lines, start = [], 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import partial
 from shared.documents.kinds import Problem
 from tests.support.doc_samples import ROOT
 from tests.support.document_files import (
+    NAMESPACES,
     PICTURE,
     docx,
     lines,
@@ -174,6 +176,60 @@ def _outside_relations() -> bytes:
     return zipped(parts | {"word/_rels/document.xml.rels": rels.encode()})
 
 
+def _equal_names() -> bytes:
+    """A ZIP file with its main part twice, and a third time in capitals, as no program writes it."""
+    whole = io.BytesIO(docx(paragraph("First.")))
+    with warnings.catch_warnings(), zipfile.ZipFile(whole, "a") as file:
+        warnings.simplefilter("ignore")
+        for name, text in (("word/document.xml", "Second."), ("WORD/DOCUMENT.XML", "Third.")):
+            file.writestr(name, f"<w:document {NAMESPACES}><w:body>{paragraph(text)}</w:body></w:document>")
+    return whole.getvalue()
+
+
+def _with_part(data: bytes, name: str, text: str | bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        parts: dict[str, str | bytes] = {name: file.read(name) for name in file.namelist()}
+    return zipped(parts | {name: text})
+
+
+def _absurd_numbers() -> bytes:
+    """Numbers beyond every bound, where Word has small ones."""
+    huge = "9" * 5_000
+    properties = f'<w:outlineLvl w:val="-3"/><w:numPr><w:ilvl w:val="{huge}"/><w:numId w:val="1"/></w:numPr>'
+    cell = f'<w:tc><w:tcPr><w:gridSpan w:val="{huge}"/><w:vMerge/></w:tcPr>{{}}</w:tc>'
+    rows = "".join(f"<w:tr>{cell.format(paragraph(text))}{cell.format('')}</w:tr>" for text in "ab")
+    return docx(
+        f'<w:tbl><w:tblGrid><w:gridCol w:w="{huge}"/></w:tblGrid>{rows}</w:tbl>' + paragraph("Item", properties),
+        numbering=f'<w:abstractNum w:abstractNumId="7"><w:lvl w:ilvl="{huge}"><w:start w:val="{huge}"/>'
+        '<w:numFmt w:val="upperRoman"/><w:lvlText w:val="%9%1."/></w:lvl></w:abstractNum>'
+        '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>',
+    )
+
+
+def _deep_pages(depth: int) -> bytes:
+    """A page that lies under so many nodes of its tree, and one beside them."""
+    data = pdf([lines("Beside."), lines("Below.")])
+    first, last = 1_000, 1_000 + depth
+    nodes = b"".join(
+        b"%d 0 obj\n<< /Type /Pages /Kids [%d 0 R] /Count 1 >>\nendobj\n"
+        % (number, 8 if number == last else number + 1)
+        for number in range(first, last + 1)
+    )
+    # Without its table, the file is read from its start to its end.
+    return data.replace(b"8 0 R] /Count", b"1000 0 R] /Count").replace(b"xref\n0", nodes + b"xref\n9", 1)
+
+
+def _missing_pages() -> bytes:
+    return pdf([lines("Kept.")]).replace(b"/Kids [6 0 R] /Count 1", b"/Kids [6 0 R 99 0 R 7 0 R] /Count 3")
+
+
+def _unmapped() -> bytes:
+    """A page whose font has codes of its own, and does not say for what."""
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /ABCDEF+Own /FirstChar 1 /LastChar 3 /Widths [500 500 500] >>"
+    usual = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
+    return pdf([b"BT /F1 11 Tf 50 700 Td <01020103010103> Tj ET"]).replace(usual, font)
+
+
 CORPUS = [
     # Made by programs.
     Sample(
@@ -300,6 +356,10 @@ CORPUS = [
     Sample("page.pdf", _html("<p>Named wrongly."), ("Named wrongly.",)),
     Sample("arabic.html", _html('<p dir="rtl">مرحبا بالعالم'), ("مرحبا بالعالم",)),
     Sample("cut.html", lambda: b"<html><body><p>Kept.<table><tr><td>a<td>b<p", ("Kept.", "| a | b")),
+    Sample("unclosed.html", lambda: b"<html><p>Kept." + b"<div><b><span>" * 10_000, ("Kept.",)),
+    Sample("unclosed-tables.html", lambda: b"<html><p>Kept." + b"<table><tr><td>" * 5_000 + b"end", ("Kept.", "end")),
+    Sample("unclosed-comments.html", lambda: b"<html><p>Kept." + b"<!--" * 500, ("Kept.",)),
+    Sample("bare.html", lambda: b"<html><p>Kept." + b"<" * 20_000, ("Kept.",)),
     Sample("nested.html", partial(_nested_lists, 10_000), ("- x\n", "- xend")),
     # PDFs.
     Sample(
@@ -366,10 +426,18 @@ CORPUS = [
         pages=1,
     ),
     Sample("illegible.pdf", _illegible, problem="scanned"),
-    Sample("loop.pdf", _loop_of_pages, ("Once.",)),
+    Sample("loop.pdf", _loop_of_pages, ("Once.",), pages=2, pages_without_text="2"),
     Sample("form.pdf", _form_of_itself, ("Around.",), pages=1),
     Sample(
         "no-table.pdf", lambda: pdf([lines("Repaired.")]).replace(b"startxref", b"startxxxx"), ("Repaired.",), pages=1
+    ),
+    Sample("lost.pdf", _missing_pages, ("Kept.",), pages=3, pages_without_text="2-3"),
+    Sample("unmapped.pdf", _unmapped, problem="scanned"),
+    Sample("deep.pdf", partial(_deep_pages, 3_000), ("Beside.",), pages=2, pages_without_text="2"),
+    Sample(
+        "mention.md",
+        lambda: b"<html><p>A PDF begins with %PDF-1.7.",
+        ("A PDF begins with %PDF-1.7.",),
     ),
     # Word documents.
     Sample(
@@ -447,6 +515,27 @@ CORPUS = [
     Sample("outside.docx", _outside_relations, ("Alone.",), ("root:",)),
     Sample("deep.docx", partial(_nested_tables, 5_000), ("Deep.",)),
     Sample("cut.docx", lambda: docx(paragraph("x" * 999))[:-30], problem="damaged"),
+    Sample("equal-names.docx", _equal_names, (".",), ("First.",)),
+    Sample(
+        "relations-with-type.docx",
+        lambda: _with_part(docx(paragraph("x")), "word/_rels/document.xml.rels", f"{_LAUGHS}<Relationships/>"),
+        problem="entities",
+    ),
+    Sample(
+        "types-with-type.docx",
+        lambda: _with_part(docx(paragraph("x")), "[Content_Types].xml", f"{_OUTSIDE}<Types/>"),
+        problem="entities",
+    ),
+    Sample("absurd.docx", _absurd_numbers, ("a\n\nb\n\n", "Item")),
+    Sample(
+        "utf-16.docx",
+        lambda: _with_part(
+            docx(""),
+            "word/document.xml",
+            f"<w:document {NAMESPACES}><w:body>{paragraph('Grüße ١٢٣ שלום')}</w:body></w:document>".encode("utf-16"),
+        ),
+        ("Grüße ١٢٣ שלום",),
+    ),
     Sample("torn.docx", lambda: docx("<w:p><w:r>"), problem="damaged"),
     Sample("locked.docx", _encrypted_zip, problem="encrypted"),
     Sample("blank.docx", lambda: docx(paragraph(" ")), problem="no_text"),

@@ -252,6 +252,29 @@ async def test_customers_take_turns(monkeypatch: pytest.MonkeyPatch):
     await turn("c")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("tag", "number"),
+    [
+        ("<div><b>", 500_000),
+        ("<ul><li>", 1_000_000),
+        ("<table><tr><td>", 400_000),
+        ("<!--", 1_000_000),
+        ("<", 9_000_000),
+    ],
+)
+async def test_a_page_of_tags_alone_ends(tag: str, number: int):
+    """A million tags that nothing closes: there is the text before them, or the process has taken too much."""
+    began = time.monotonic()
+    try:
+        extracted = await read(b"<html><p>Kept." + tag.encode() * number)
+    except Overtaxing:
+        extracted = None
+
+    assert extracted is None or "Kept." in cast(Extracted, extracted).text
+    assert time.monotonic() - began < process.MAX_WALL_S
+
+
 def test_worker_imports_no_parser():
     """What the worker imports of this loads no parser of documents."""
     code = "import sys, shared.jobs.document_inputs; print(*sys.modules)"
@@ -286,6 +309,27 @@ def test_text_is_limited(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("shared.documents.extracted.MAX_TEXT_BYTES", 9)
     with pytest.raises(ValueError, match="too large"):
         decode(encode(Extracted("pdf", "x" * 10)))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[" * 60_000,
+        b'{"kind": ["pdf"], "sizes": []}',
+        b'{"kind": {}, "sizes": []}',
+        b'{"kind": "pdf", "pages": -1, "sizes": []}',
+        b'{"kind": "pdf", "pages": 1%s, "sizes": []}' % (b"0" * 4000),
+        b'{"kind": "pdf", "pages": 1.5, "sizes": []}',
+        b'{"kind": "pdf", "pages_without_text": "\\ud800", "sizes": []}',
+        b'{"kind": "pdf", "pages_without_text": "1; and then", "sizes": []}',
+        b'{"problem": ["damaged"]}',
+    ],
+    ids=range(9),
+)
+def test_a_head_is_checked(head: bytes):
+    """Whatever a document has its process write, what is returned can be stored and sent."""
+    with pytest.raises(ValueError, match=r"invalid|unknown|no head"):
+        decode(head + b"\ntext")
 
 
 @pytest.mark.parametrize(
