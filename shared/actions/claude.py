@@ -15,7 +15,7 @@ from shared.actions.base import Context
 from shared.actions.claude_request import claude_request
 from shared.actions.claude_response import as_completion
 from shared.actions.output_limit import lower_limit
-from shared.contract.chat import answer_limit
+from shared.contract.chat import answer_limit, thinking_budget
 from shared.errors import InvalidJob, RequestRejected
 from shared.upstream.capabilities import SAMPLING
 from shared.upstream.messages import Response
@@ -67,9 +67,11 @@ async def complete_claude(
 
 
 def _default_limit(ctx: Context, parameters: Mapping[str, Any]) -> int:
-    """The limit of an answer that the job doesn't limit: beyond its thinking, and no more than a budget covers."""
-    thinking = parameters.get("thinking")
-    budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
-    wanted = DEFAULT_LIMIT + (budget if isinstance(budget, int) else 0)
-    learned = ctx.capabilities.batch_limit(_LIMIT)
-    return min(limit for limit in (wanted, learned, ctx.output_limit) if limit is not None)
+    """
+    Return the limit of an answer that the job doesn't limit: beyond its thinking, and no more than a budget covers.
+
+    What a budget covers is beyond the thinking, too (`billing.estimates`): Claude takes no limit below that.
+    """
+    own = DEFAULT_LIMIT if ctx.output_limit is None else min(DEFAULT_LIMIT, ctx.output_limit)
+    wanted, learned = own + thinking_budget(parameters), ctx.capabilities.batch_limit(_LIMIT)
+    return wanted if learned is None else min(wanted, learned)

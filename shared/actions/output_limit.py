@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from shared.actions.base import Context
-from shared.contract.chat import LIMITS
+from shared.contract.chat import LIMITS, thinking_budget
 from shared.errors import RequestRejected
 from shared.upstream.messages import Response
 
@@ -36,8 +36,11 @@ async def complete_limited(
     """Return what `complete` returns for the parameters with the limit that a budget needs."""
     assert ctx.output_limit is not None  # noqa: S101  # else none is needed
     parameters = {name: value for name, value in parameters.items() if name not in LIMITS}  # they limit nothing
+    wanted = ctx.output_limit
+    if "thinking" in parameters:  # Claude's, behind a gateway
+        wanted += thinking_budget(parameters)
     learned = ctx.capabilities.batch_limit(_OPERATION)
-    limit = min(ctx.output_limit, learned or ctx.output_limit)
+    limit = min(wanted, learned or wanted)
 
     def is_lower(error: RequestRejected) -> bool:
         return lower_limit(error, limit) is not None

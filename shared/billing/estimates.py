@@ -21,7 +21,8 @@ from shared.billing.media_tokens import (
     speaks,
     without_media,
 )
-from shared.contract.chat import LIMITS, Chat, answer_limit, whole_number
+from shared.billing.unseen_inputs import has_unseen_input, is_open_ended
+from shared.contract.chat import LIMITS, Chat, answer_limit, thinking_budget, whole_number
 from shared.contract.decoding import json_object
 from shared.contract.edit_image import EditImage
 from shared.contract.embed import Embed
@@ -41,10 +42,8 @@ _RAW_LIMITS = {"chat/completions": LIMITS, "completions": ("max_tokens",), "resp
 _CHOICES = ("n", "best_of")
 _STORED = frozenset({"responses", "batches"})
 """What is stored at the provider, with its usage."""
-_UNSEEN = ("previous_response_id", "conversation", "prompt")
-"""Members that add an input to `responses` which the request does not hold."""
-_PER_CALL, _PER_MESSAGE = 64, 16
-"""Tokens that a provider adds: roles, separators, what a schema becomes."""
+_PER_CALL, _PER_MESSAGE, _WITH_TOOLS = 64, 16, 1_000
+"""Tokens that a provider adds: roles, separators, what a schema becomes, what a model is told of calling tools."""
 _IMAGE_TOKENS = 6_500
 """Of the largest image that a model returns."""
 _FEW_CALLS, _KEPT_BITS = 20, 4
@@ -69,6 +68,8 @@ class Estimate:
     """What else each call counts, by the names of a usage record: images and sounds of its input, characters."""
     speaks: bool = False
     """Whether answers are sounds."""
+    thinking: Sequence[int] = ()
+    """Tokens of each call's answers beyond a limit that is sent."""
 
     @property
     def takes_limit(self) -> bool:
@@ -77,9 +78,10 @@ class Estimate:
 
     def records(self, limit: int) -> list[dict[str, Any]]:
         """Return the counts of each call, as a usage record has them, if answers without a limit get this one."""
+        thinking = self.thinking or [0] * len(self.outputs)
         outputs = [
-            (limit if output is None else output) * choices
-            for output, choices in zip(self.outputs, self.choices, strict=True)
+            (limit + beyond if output is None else output) * choices
+            for output, choices, beyond in zip(self.outputs, self.choices, thinking, strict=True)
         ]
         return [
             {
@@ -122,7 +124,9 @@ def estimate(request: Any, *, strict: bool, done: Collection[str] = ()) -> Estim
     return None if result is not None and strict and result.takes_limit else result
 
 
-def _chats(chats: Sequence[Chat]) -> Estimate:
+def _chats(chats: Sequence[Chat]) -> Estimate | None:
+    if any(map(is_open_ended, chats)):
+        return None
     media = [media_of(chat.messages) for chat in chats]
     choices = [_choices(chat.parameters) for chat in chats]
     # A model that gives one answer a call is called for each (see actions.chat_by_responses), with the same input.
@@ -134,6 +138,7 @@ def _chats(chats: Sequence[Chat]) -> Estimate:
         tier=_tier(chats[0].parameters) if chats else None,
         media=[{name: count * n for name, count in each.items()} for each, n in zip(media, choices, strict=True)],
         speaks=bool(chats) and speaks(chats[0].parameters),
+        thinking=[thinking_budget(chat.parameters) if "thinking" in chat.parameters else 0 for chat in chats],
     )
 
 
@@ -145,7 +150,11 @@ def _summary(request: Summarize) -> Estimate | None:
     overhead = 2_000 + size_of(request.instructions) + size_of(request.language) + size_of(request.parameters)
     tokens = (text if calls == 1 else _LEVELS * text // calls) + overhead
     return Estimate(
-        [tokens] * calls, [answer_limit(request.parameters)] * calls, [1] * calls, tier=_tier(request.parameters)
+        [tokens] * calls,
+        [answer_limit(request.parameters)] * calls,
+        [1] * calls,
+        tier=_tier(request.parameters),
+        thinking=[thinking_budget(request.parameters)] * calls,
     )
 
 
@@ -159,7 +168,7 @@ def _images(request: Image | EditImage) -> Estimate:
 
 def _response(request: Respond) -> Estimate | None:
     body = {**request.parameters, "input": request.input, "instructions": request.instructions}
-    is_known = not (request.is_open_ended or _has_unseen_input(body))
+    is_known = not (request.is_open_ended or has_unseen_input(body))
     return _of_body("responses", body, size_of(body)) if is_known else None
 
 
@@ -173,7 +182,7 @@ def _raw(request: RawRequest) -> Estimate | None:
         return Estimate([len(request.content)], [0], [1])
     body = json_object(request.content)
     result = _of_body(operation, body, len(request.content))
-    return None if result.takes_limit or (operation == "responses" and _has_unseen_input(body)) else result
+    return None if result.takes_limit or (operation == "responses" and has_unseen_input(body)) else result
 
 
 def _of_body(operation: str, body: Mapping[str, Any], size: int) -> Estimate:
@@ -195,21 +204,14 @@ def _input_tokens(chat: Chat, media: Mapping[str, int]) -> int:
     messages: Sequence[Mapping[str, Any]] = chat.messages
     if media:
         messages = [without_media(message) for message in messages]
-    tokens = _PER_CALL + _PER_MESSAGE * len(messages) + size_of(messages)
-    return tokens + size_of(chat.parameters) + sum(media.values())
+    tokens = _PER_CALL + _PER_MESSAGE * len(messages) + (_WITH_TOOLS if chat.parameters.get("tools") else 0)
+    return tokens + size_of(messages) + size_of(chat.parameters) + sum(media.values())
 
 
 def _rounded_up(tokens: int) -> int:
     """Return the tokens rounded up by an eighth at most, so that many calls have few different numbers."""
     step = 1 << max(tokens.bit_length() - _KEPT_BITS, 0)
     return -(-tokens // step) * step
-
-
-def _has_unseen_input(body: Mapping[str, Any]) -> bool:
-    """Return whether `responses` adds to the input what the provider has stored, or what its own tools return."""
-    tools = body.get("tools") or []
-    own = all(isinstance(tool, dict) and tool.get("type") in {"function", "custom"} for tool in tools)
-    return not own or any(body.get(name) is not None for name in _UNSEEN)
 
 
 def _choices(parameters: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.billing.buckets import ZERO
+from shared.billing.media_tokens import media_counts
 from shared.billing.money import EXACT, exact_sum
 from shared.billing.pricing import Cost, Pricing, Unpriced, ordinary_tokens
 from shared.billing.usage_records import JOBS, is_closed_job
@@ -106,9 +107,13 @@ class Counter:
         return cost
 
 
-def unknown_call(tokens: int) -> dict[str, Any]:
-    """Return the counts of a call of which nothing is known: so many output tokens, or whatever else has a price."""
-    return {"calls": 1, "input_tokens": 0, "output_tokens": tokens, "is_unknown": True}
+def unknown_call(tokens: int, images: int = 0) -> dict[str, Any]:
+    """
+    Return the counts of a call of which nothing is known: so many output tokens, or whatever else has a price; and the
+    images that may go into it.
+    """
+    media = media_counts(images, 0)
+    return {"calls": 1, "input_tokens": sum(media.values()), "output_tokens": tokens, "is_unknown": True, **media}
 
 
 def _variants(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

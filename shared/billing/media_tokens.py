@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,11 +22,19 @@ def without_media(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def media_of(messages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return what of the input are images and sounds; empty: neither."""
-    media = [part for message in messages for part in _parts(message) if _is_media(part)]
+    media: list[dict[str, Any]] = []
+    for message in messages:
+        if isinstance(message.get("content"), list):  # most have a text alone
+            media += filter(_is_media, all_parts(message))
     if not media:
         return {}
     sounds = [_sound(part.get("input_audio")) for part in media if part["type"] == "input_audio"]
     return media_counts(len(media) - len(sounds), sum(sounds))
+
+
+def images_in(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many images messages have."""
+    return media_of(messages).get("image_input_tokens", 0) // MEDIA_TOKENS
 
 
 def _sound(value: Any) -> int:
@@ -47,8 +55,16 @@ def _parts(message: Mapping[str, Any]) -> list[Any]:
     return content if isinstance(content, list) else []
 
 
+def all_parts(message: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield a message's parts, and over those of a tool's result in it, as Claude has them."""
+    for part in _parts(message):
+        yield part
+        if isinstance(part, dict) and part.get("type") == "tool_result":
+            yield from _parts(part)
+
+
 def _is_media(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in {"image_url", "input_image", "input_audio"}
+    return isinstance(part, dict) and part.get("type") in {"image_url", "input_image", "image", "input_audio"}
 
 
 def speaks(parameters: Mapping[str, Any]) -> bool:

@@ -102,6 +102,12 @@ def answer_limit(parameters: Mapping[str, Any], names: Iterable[str] = LIMITS) -
     return max(limits) if limits and len(limits) == len(values) else None
 
 
+def thinking_budget(parameters: Mapping[str, Any]) -> int:
+    """Return how many tokens of an answer Claude may think with, which count toward the answer's limit."""
+    thinking = parameters.get("thinking")
+    return (whole_number(thinking.get("budget_tokens")) or 0) if isinstance(thinking, Mapping) else 0
+
+
 def whole_number(value: Any) -> int | None:
     """Return the number of 1 or more that a server can read from a parameter's value; None if there is none."""
     try:

@@ -75,6 +75,11 @@ class Respond(Struct, frozen=True):
             part["type"] == "input_file" or "blob" in part for part, _ in self._parts()
         )
 
+    @property
+    def images(self) -> int:
+        """How many images the input has."""
+        return sum(part["type"] == "input_image" for part, _ in self._parts())
+
     def blob_parts(self) -> Iterator[BlobPart]:
         """Yield the content parts that name a blob. Raises InvalidJob."""
         for part, at in self._parts():

@@ -24,6 +24,7 @@ from shared.billing.estimates import MIN_OUTPUT_TOKENS, OUTPUT_TOKENS, Estimate,
 from shared.billing.job_budgets import JobBudgets
 from shared.billing.measures import Counter, NoPrice, unknown_call
 from shared.billing.reserved_amounts import ReservedFor, read_reserved, read_reserved_for
+from shared.billing.unseen_inputs import unseen_images
 from shared.billing.usage_records import JOBS
 from shared.clock import now
 from shared.connections.connection import Connection
@@ -31,6 +32,7 @@ from shared.contract.budget import Budget
 from shared.contract.processing import LINES_ONLY, RESPONSES_ONLY
 from shared.contract.raw import RawRequest
 from shared.contract.usage import Processing
+from shared.documents.pictures import MAX_PICTURES
 from shared.errors import BudgetExceeded
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import JobServices
@@ -124,7 +126,8 @@ async def _request(
         return None
     done = {step.key for step in await attempt.stored_steps()}
     estimated = estimate(request, strict=attempt.job.options.strict, done=done)
-    return _Job(services, attempt, connection, model, pricing, estimated, named)
+    images = 0 if estimated else unseen_images(request, pages=MAX_PICTURES)
+    return _Job(services, attempt, connection, model, pricing, estimated, named, images)
 
 
 def _model(attempt: Attempt, connection: Connection, request: Any) -> str:
@@ -135,14 +138,6 @@ def _model(attempt: Attempt, connection: Connection, request: Any) -> str:
         if not connection.endpoint.has_model_in_url(path):
             named = deployment_in(path) or request.model
     return named or attempt.usage.model or connection.default_model or ""
-
-
-def _window(services: JobServices, attempt: Attempt, connection: Connection, model: str) -> Processing:
-    """Return in which window a job's response is made."""
-    from shared.jobs.windows import WINDOWS, window_for  # noqa: PLC0415  # few jobs can wait
-
-    shown = services.capabilities.of(*connection.identity, model)
-    return (window_for(attempt.job.options, attempt.time.seconds_left(), shown) or WINDOWS[-1]).processing
 
 
 class _Job:
@@ -157,15 +152,19 @@ class _Job:
         pricing: Pricing | None,
         estimated: Estimate | None,
         budgets: Mapping[str, Budget],
+        images: int,
     ) -> None:
         self.services, self.attempt, self.estimate, self.pricing = services, attempt, estimated, pricing
-        self.budgets = budgets
+        self.budgets, self.images = budgets, images
         self.reserved_for = ReservedFor(model, connection.label(), connection.deployment_scope)
         processing, kind = attempt.job.options.processing, f"{attempt.job.action}/{model}"
         # `cheapest` can come to be bought at the list price.
         bought_as: Processing = "batch" if processing == "batch" else "standard"
         if processing == "background":
-            bought_as = _window(services, attempt, connection, model)
+            from shared.jobs.windows import expected_processing  # noqa: PLC0415  # few jobs can wait
+
+            shown = services.capabilities.of(*connection.identity, model)
+            bought_as = expected_processing(attempt.job.options, attempt.time.seconds_left(), shown)
         self.price = "flex" if processing == "flex" else bought_as
         self.labels = {
             "model": model,
@@ -200,8 +199,10 @@ class _Job:
                 records = self.estimate.records(limit) if self.estimate else []
                 amount, of_call = counter.highest(records, at)
                 return Booking(name, budget, amount, counter.measure(of_call))
-            tokens = self.services.settings.budget_default_estimate
-            amount = await self._largest(name, budget) or counter.highest([unknown_call(tokens)], at)[0]
+            amount = await self._largest(name, budget) or ZERO
+            if self.images or not amount:
+                unknown = unknown_call(self.services.settings.budget_default_estimate, self.images)
+                amount = max(amount, counter.highest([unknown], at)[0])
         except NoPrice as exc:
             if budget.enforce == "soft":
                 return Booking(name, budget, Decimal(0), counter.measure(Decimal(0)))

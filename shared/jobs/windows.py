@@ -52,6 +52,11 @@ def window_for(options: Options, left_s: float, shown: ModelCapabilities) -> Win
     return None
 
 
+def expected_processing(options: Options, left_s: float, shown: ModelCapabilities) -> Processing:
+    """Return in which window a job's response is to be bought: as `window_for`, or in the shortest one."""
+    return (window_for(options, left_s, shown) or WINDOWS[-1]).processing
+
+
 def refuse(processing: str, shown: ModelCapabilities) -> None:
     """Remember that a model has no such window."""
     shown.learn_replacement(processing, _LIST_PRICE)

@@ -122,6 +122,21 @@ async def test_a_budget_lowers_the_default_limit(worker: Worker):
     assert 256 <= last(customer).json["max_tokens"] < 1000
 
 
+async def test_a_budget_leaves_room_for_thinking(worker: Worker):
+    """Its limit is beyond what the model may think with: Claude takes none below that."""
+    customer, thinking = claude(worker), {"type": "enabled", "budget_tokens": 20_000}
+    for limit in (100_000, 25_000):
+        budget = Budget(limit=Decimal(limit), unit="tokens", period="month")
+        await worker.services.customer_records.change(
+            customer.name, lambda record, of=budget: record.with_budgets({"main": of}), by="ann", subject="budgets"
+        )
+        await worker.run(customer, **chat(thinking=thinking))
+
+    first, second = [request.json["max_tokens"] for request in customer.account.received]
+    assert 20_000 + DEFAULT_LIMIT == first
+    assert 20_256 <= second < 25_000
+
+
 REFUSED_PARAMETERS = {
     "`temperature` is deprecated for this model.": "temperature",
     "`temperature` and `top_p` cannot both be specified for this model. Please use only one.": "top_p",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.actions import chat
@@ -26,10 +28,12 @@ def refusal(message: str, status: int = 400) -> RequestRejected:
         *[({name: 5}, {name: 5}) for name in ("max_tokens", "max_completion_tokens")],
         *[({name: None}, {"max_tokens": 1000}) for name in ("max_tokens", "max_completion_tokens")],
         ({"max_completion_tokens": -1, "max_tokens": None}, {"max_tokens": 1000}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 500}}, {"max_tokens": 1500}),
+        ({"thinking": {"type": "disabled"}}, {"max_tokens": 1000}),
     ],
 )
-async def test_a_limit_is_sent_if_the_job_has_none(parameters: dict[str, int | None], sent: dict[str, int]):
-    """A limit of the job's own stays. One that limits nothing is replaced."""
+async def test_a_limit_is_sent_if_the_job_has_none(parameters: dict[str, Any], sent: dict[str, int]):
+    """A limit of the job's own stays. One that limits nothing is replaced. Claude's thinking has room beyond it."""
     ctx = MemoryContext(in_turn(completion()), output_limit=1000)
 
     await run_action(chat, {"prompt": "x", "parameters": parameters}, ctx)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared.actions.summary_prompts import summary_messages
 from shared.billing.estimates import OUTPUT_TOKENS, Estimate, estimate
+from shared.billing.unseen_inputs import unseen_images
 from shared.contract.chat import decode_chat
 from shared.contract.edit_image import decode_edit_image
 from shared.contract.embed import decode_embed
@@ -226,6 +227,94 @@ def test_a_response_counts_all_of_its_input():
 def test_a_raw_request_has_one_if_its_path_says_enough(members: dict[str, Any], is_known: bool):
     """The request is sent as it is, so a limit that it lacks can't be added."""
     assert is_known == (of("raw", **members) is not None)
+
+
+def test_thinking_is_beyond_a_limit_that_is_sent():
+    """Claude counts it toward the limit, so that one is sent with room for it; a job's own limit has that already."""
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 2000}}
+    limited = estimated("chat", prompt="x", parameters={**thinking, "max_tokens": 3000})
+    others = [
+        estimated(action, **{name: "x"}, parameters=thinking)
+        for action, name in (("chat", "prompt"), ("summarize", "text"))
+    ]
+
+    assert [3000, 2100, 2100] == [each.records(100)[0]["output_tokens"] for each in (limited, *others)]
+
+
+def of_part(part: dict[str, Any], action: str = "chat") -> Estimate | None:
+    """Return the estimate of a chat with this content part."""
+    messages = [{"role": "user", "content": [part]}]
+    members: dict[str, Any] = {"messages": messages} if action == "chat" else {"prompts": ["x", messages]}
+    return of(action, **members)
+
+
+@pytest.mark.parametrize("action", ["chat", "multi_chat"])
+@pytest.mark.parametrize(
+    ("part", "is_known"),
+    [
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}, True),
+        ({"type": "file", "file": {"file_id": "file-1"}}, False),
+        ({"type": "document", "source": {"type": "base64", "data": "JVBERi0="}}, True),
+        ({"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}, False),
+        ({"type": "document", "source": {"type": "file", "file_id": "file_1"}}, False),
+        ({"type": "document", "source": "odd"}, True),
+        ({"type": "file"}, True),
+    ],
+)
+def test_a_document_that_is_elsewhere_is_not_known(action: str, part: dict[str, Any], is_known: bool):
+    """Nobody has counted its pages: its name is a few bytes, and it may be a book."""
+    assert is_known == (of_part(part, action) is not None)
+
+
+@pytest.mark.parametrize("is_result", [False, True])
+def test_images_of_claudes_own_type_count_as_any(is_result: bool):
+    """Also in the result of a tool. One is named by a few bytes."""
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+    result = of_part({"type": "tool_result", "tool_use_id": "1", "content": [image]} if is_result else image)
+
+    assert result is not None
+    (record,) = result.records(1)
+    assert 10_000 == record["image_input_tokens"] < record["input_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("action", "members", "images"),
+    [
+        ("summarize", {"blob": "inputs/a/1.pdf", "page_images": True}, 50),
+        ("summarize", {"blob": "inputs/a/1.pdf"}, 0),
+        ("summarize", {"text": "x", "page_images": True}, 0),
+        ("transcribe", {"blob": "inputs/a/1.mp3"}, 0),
+        ("respond", {"input": [{"content": [{"type": "input_image", "blob": "inputs/a/1.png"}]}]}, 1),
+        ("multi_chat", {"prompts": ["x", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]]}, 1),
+    ],
+)
+def test_images_of_what_has_no_estimate(action: str, members: dict[str, Any], images: int):
+    """As many as its input has; of documents, as many as may be sent of their pages."""
+    assert images == unseen_images(DECODERS[action](json.dumps(members).encode()), pages=50)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_known"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "a"}}, {"name": "b", "input_schema": {}}]}, True),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, False),
+        ({"tools": "odd"}, True),
+        ({"tools": [1]}, False),
+        ({"web_search_options": {}}, False),
+        ({"mcp_servers": [{"url": "https://example.com"}]}, False),
+    ],
+)
+def test_a_chat_has_one_if_its_input_is_all_that_goes_in(parameters: dict[str, Any], is_known: bool):
+    """Not what the provider's own tools find: a search may read books."""
+    assert is_known == (of("chat", prompt="x", parameters=parameters) is not None)
+
+
+def test_tools_have_instructions_of_the_providers():
+    """Claude gets some hundred tokens, however short the tools are that it may call."""
+    plain = estimated("chat", prompt="x").inputs[0]
+    with_tools = estimated("chat", prompt="x", parameters={"tools": [{"type": "function"}]}).inputs[0]
+
+    assert plain + 600 < with_tools
 
 
 def test_what_has_none():

@@ -463,6 +463,47 @@ async def test_a_raw_request_reserves_the_most_that_its_kind_has_settled(worker:
     assert f"this job may use up to {USED} tokens" in results[-1]["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("action", "members", "images"),
+    [
+        ("summarize", {"page_images": True}, 50),
+        ("respond", {"previous_response_id": "r"}, 2),
+        ("chat", {"parameters": {"max_tokens": 1}}, 2),
+    ],
+)
+async def test_images_of_a_job_that_can_not_be_estimated_are_reserved(
+    worker: Worker, action: str, members: dict[str, Any], images: int
+):
+    """
+    As many as it has, or as its documents may have pages, whose number is not known yet. So it is also after a job of
+    this kind has settled less.
+    """
+    customer = worker.customer()
+    picture = {"type": "input_image", "image_url": "https://example.com/a.png"}
+    content: list[Any] = [picture] * 2
+    if action == "summarize":
+        of: dict[str, Any] = {"blob": f"inputs/{customer.name}/a.pdf"}
+    elif action == "respond":
+        of = {"input": [{"role": "user", "content": content}]}
+    else:
+        content = [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}] * 2
+        content.append({"type": "file", "file": {"file_id": "file-1"}})
+        of = {"messages": [{"role": "user", "content": content}]}
+    limit = 20_000 + images * 10_000
+
+    await put(worker, customer, main=budget(str(limit - 1)))
+    refused = await worker.run(customer, action=action, input=of | members)
+    await put(worker, customer, main=budget(str(limit)))
+    taken = await worker.deliver(customer, action=action, input=of | members) or {}  # a response is waited for
+
+    await put(worker, customer, main=budget(str(limit - 1)))
+    again = await worker.run(customer, action=action, input=of | members)
+
+    assert ["budget_exceeded"] * 2 == [each["error"]["code"] for each in (refused, again)]
+    assert f"this job may use up to {limit:,} tokens" in refused["error"]["message"]
+    assert "budget_exceeded" != taken.get("error", {}).get("code")
+
+
 async def test_a_raw_request_that_calls_no_model_needs_no_price(worker: Worker):
     """Nor anything of a budget: it lists what there is."""
     customer = worker.customer()
