@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from shared.documents.docx_numbering import number
 from shared.documents.extracted import Extracted, ranges
+from shared.documents.kinds import Unreadable
 from shared.documents.office import Attributes, Package
 from shared.documents.text_builder import TextBuilder
 
@@ -19,11 +20,16 @@ def read_pptx(package: Package, main: str) -> Extracted:
     """Return the text of a presentation whose main part has that name. Raises Unreadable."""
     relations, order, builder = package.relations(main), _Order(), TextBuilder()
     package.read(main, order)
-    slides = [relations.by_id[id_][1] for id_ in order.ids if id_ in relations.by_id]
+    slides = [relations.by_id.get(id_, ("", ""))[1] for id_ in order.ids]
+    if slides and not any(map(package.has, slides)):
+        raise Unreadable("damaged")
     pictures = []
     has_text = False
     for count, part in enumerate(slides, 1):
         builder.mark("Slide", count)
+        if not package.has(part):
+            pictures.append(count)  # what is lost is not left out without a word
+            continue
         slide = _Slide()
         package.read(part, slide)
         is_text = slide.write(builder)

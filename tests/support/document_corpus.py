@@ -192,6 +192,11 @@ def _with_part(data: bytes, name: str, text: str | bytes) -> bytes:
     return zipped(parts | {name: text})
 
 
+def _without_part(data: bytes, lost: str) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return zipped({name: file.read(name) for name in file.namelist() if name != lost})
+
+
 def _absurd_numbers() -> bytes:
     """Numbers beyond every bound, where Word has small ones."""
     huge = "9" * 5_000
@@ -580,5 +585,14 @@ CORPUS = [
     Sample("pictures.pptx", lambda: pptx(["<p:pic/>", shape("x")]), ("x",), pages=2, pages_without_text="1"),
     Sample("scans.pptx", lambda: pptx(["<p:pic/>"]), problem="scanned"),
     Sample("group.pptx", lambda: pptx([f"<p:grpSp>{shape('Grouped.')}</p:grpSp>"]), ("Grouped.",), pages=1),
-    Sample("missing.pptx", lambda: pptx([shape("x")], order=[1, 5]), ("x",), pages=1),
+    Sample("missing.pptx", lambda: pptx([shape("x")], order=[1, 5]), ("x",), pages=2, pages_without_text="2"),
+    Sample(
+        "lost.pptx",
+        lambda: _without_part(pptx([shape("x"), shape("y")]), "ppt/slides/slide2.xml"),
+        ("x",),
+        pages=2,
+        pages_without_text="2",
+    ),
+    Sample("headless.pptx", lambda: _without_part(pptx([shape("x")]), "ppt/slides/slide1.xml"), problem="damaged"),
+    Sample("empty.pptx", lambda: pptx([]), problem="no_text"),
 ]
