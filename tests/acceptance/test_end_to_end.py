@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import re
@@ -38,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 @pytest_asyncio.fixture(scope="module")
 async def stack() -> AsyncIterator[Stack]:
     """The local stack with two hosts."""
-    async with stacks.start(workers=2) as running:
+    async with stacks.start(workers=2, on_line=lambda line: sys.stderr.write(f"{line}\n")) as running:
         yield running
 
 
@@ -79,6 +80,41 @@ async def _waiting(stack: Stack, name: str) -> int:
 
 def _job(customer: str, **members: Any) -> bytes:
     return json.dumps({"customer": customer, "action": "chat", "input": {"prompt": "Hello?"}} | members).encode()
+
+
+async def test_demo_shows_every_outcome(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """
+    The demo ends well, says that a stand-in answered, and shows each job's result and each customer's usage, in lines
+    of at most 80 columns. The README shows exactly what it prints. (First here: it counts all that the stack has done.)
+    """
+    command = make_parser().parse_args(["demo"])
+    started: list[dict[str, Any]] = []
+
+    @contextlib.asynccontextmanager
+    async def start(**options: Any) -> AsyncIterator[Stack]:
+        started.append(options)
+        yield stack
+
+    monkeypatch.delenv("AI_API_KEY", raising=False)
+    monkeypatch.setattr(stacks, "start", start)
+    code = await command.run(command)
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+
+    assert 0 == code, printed
+    assert [(2, {})] == [(each["workers"], each["settings"]) for each in started]  # as the stack that stands in for it
+    assert "stand-in" in printed
+    (shown,) = re.findall(r"^```\n(Sent .*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    outcomes = re.compile(r"^ (\w+)  +(\w.*?)  +(succeeded|failed)  +(-|\d+ \+ \d+)  ", re.MULTILINE)
+    used = re.compile(r"^ (\w+)  +(\S+)  +customer  +(\d+)  +(\d+|-)  +(\d+|-)  +(\d+|-)", re.MULTILINE)
+    assert 17 == len(outcomes.findall(shown))
+    assert 8 == len(used.findall(shown))
+    assert shown in printed
+    assert [] == [line for line in printed.splitlines() if len(line) > 80]
+    invoice = (ROOT / ".demo/invoice.html").read_text(encoding="utf-8")
+    assert "Statement northwind-0001" in invoice
+    assert "0.20 USD" in invoice
 
 
 async def test_customers_jobs_run_on_their_own_endpoints(stack: Stack):
@@ -205,29 +241,6 @@ def _python(*arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.Comple
 
 
 _demo = partial(_python, "-m", "local", "demo")
-
-
-@pytest.mark.timeout(300)  # a stack of its own, and every job of the demo: ten seconds on a quiet machine
-def test_demo_shows_every_outcome():
-    """
-    The demo ends well, says that a stand-in answered, and shows each job's result and each customer's usage, in lines
-    of at most 80 columns. The README shows exactly what it prints.
-    """
-    demo = _demo()
-
-    assert 0 == demo.returncode, demo.stdout + demo.stderr
-    assert "stand-in" in demo.stdout
-    (shown,) = re.findall(r"^```\n(Sent .*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    outcomes = re.compile(r"^ (\w+)  +(\w.*?)  +(succeeded|failed)  +(-|\d+ \+ \d+)  ", re.MULTILINE)
-    used = re.compile(r"^ (\w+)  +(\S+)  +customer  +(\d+)  +(\d+|-)  +(\d+|-)  +(\d+|-)", re.MULTILINE)
-    printed = "\n".join(line.rstrip() for line in demo.stdout.splitlines())
-    assert 17 == len(outcomes.findall(shown))
-    assert 8 == len(used.findall(shown))
-    assert shown in printed
-    assert [] == [line for line in printed.splitlines() if len(line) > 80]
-    invoice = (ROOT / ".demo/invoice.html").read_text(encoding="utf-8")
-    assert "Statement northwind-0001" in invoice
-    assert "0.20 USD" in invoice
 
 
 @pytest.mark.long
