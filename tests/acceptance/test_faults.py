@@ -47,7 +47,8 @@ SAME, SERVICE = "all requests of that name until the next delivery", "the whole 
 GOES_ON = {"respond", FALLBACK}
 """Whose next attempt does what is left after a call without an answer, instead of making the call again."""
 KINDS = {**JOBS, "chat with its own queue": {"output": {"queue": "special"}}}
-LONG = {CLAUDE, "raw", "summarize a document"}
+LONG = {CLAUDE, "raw", "summarize a document", "edit_image", "speak", "embed"}
+"""They make the same requests as others: an edit reads as a transcription does, and writes as an image does."""
 SHORT = {(refused, ONCE), (reset, ONCE), (lost, ONCE), (lost, SERVICE)}
 """What a chat meets in the default tier; the other kinds only the worst, a response that is lost for long."""
 _STORAGE = ("table", "blob", "queue")
@@ -114,6 +115,8 @@ def _is_short(kind: str, handler: Handler, lasts: str) -> bool:
         for kind in KINDS
         for handler in (refused, reset, lost)
         for lasts in (ONCE, TWICE, SAME, SERVICE)
+        if (handler, lasts) != (reset, TWICE)
+        or kind == "chat"  # a refusal lasts as long, and one reset is like another
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
