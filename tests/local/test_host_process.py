@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from argparse import Namespace
 
 import httpx
 import pytest
 
-from local.host.errors import AppNotLoaded
+from local.host.__main__ import _serve
+from local.host.errors import AppNotLoaded, HostError
 from local.host.worker import Worker
 from tests.support.host_fixtures import APP
 
@@ -20,39 +22,45 @@ HEAD = "import azure.functions as func\napp = func.FunctionApp()\n"
 
 
 @pytest.mark.parametrize(
-    ("source", "host_json", "arguments", "expected"),
+    ("source", "expected"),
     [
         (
             HEAD + "import no_such_module\n",
-            "",
-            (),
             (
                 r".*The app could not be loaded: ModuleNotFoundError: No module named 'no_such_module'"
                 r".*function_app\.py\", line 3.*"
             ),
         ),
-        (HEAD, "", (), r".*has no functions.*"),  # Azure would start it, and it would do nothing
-        (
-            HEAD,
-            '{"version": "2.0", "extensions": {"queues": {"batchSize": 33}}}',
-            (),
-            r".*extensions\.queues\.batchSize must be an integer from 1 to 32\. It is 33.*",
-        ),
-        (HEAD, "", ("--port", "99999"), r"--port must be a number up to 65535 or auto\. It is '99999'\."),
+        (HEAD, r".*has no functions.*"),  # Azure would start it, and it would do nothing
     ],
-    ids=["import error", "no functions", "host.json", "port"],
+    ids=["import error", "no functions"],
 )
-async def test_what_can_not_run_stops_the_start(start_host, tmp_path, source, host_json, arguments, expected):
-    """The output has the worker's message with its traceback, or a sentence with the setting and its valid values."""
+async def test_what_can_not_run_stops_the_start(start_host, tmp_path, source, expected):
+    """The output has the worker's message with its traceback, or a sentence."""
     (tmp_path / "function_app.py").write_text(source)
-    if host_json:
-        (tmp_path / "host.json").write_text(host_json)
 
-    host = await start_host("none-", *arguments, app=tmp_path, ready=False)
+    host = await start_host("none-", app=tmp_path, ready=False)
 
     assert await host.process.ended() == "exited with code 1"
     await host.process.stop()
     assert re.fullmatch(expected, "\n".join(host.lines), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("port", "expected"),
+    [
+        ("99999", r"^--port must be a number up to 65535 or auto\. It is '99999'\.$"),
+        ("auto", r"^host\.json: extensions\.queues\.batchSize must be an integer from 1 to 32\. It is 33\.$"),
+    ],
+)
+async def test_an_invalid_setting_is_an_error_before_the_app_is_loaded(tmp_path, monkeypatch, port, expected):
+    """A sentence with the setting and its valid values; a host prints it like any other."""
+    (tmp_path / "host.json").write_text('{"version": "2.0", "extensions": {"queues": {"batchSize": 33}}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WEBSITE_INSTANCE_ID", "test")
+
+    with pytest.raises(HostError, match=expected):
+        await _serve(Namespace(app=tmp_path, port=port, instance="0", visibility_timeout=1))
 
 
 async def test_a_port_that_is_taken_stops_the_start(start_host):
