@@ -31,4 +31,4 @@ async def test_the_ledger_on_azurite_is_as_its_model(harness: Harness, monkeypat
         def open_table() -> tuple[Table, deque[Fault | None]]:
             return faulty.table, faulty.faults
 
-    await asyncio.to_thread(run_machine, OnAzurite, examples=8, steps=15)
+    await asyncio.to_thread(run_machine, OnAzurite, examples=5, steps=15)
