@@ -129,6 +129,8 @@ async def test_odd_headers_do_no_harm(live_server: LiveServer, name: str, value:
     assert 400 == status(await raw(live_server, posted))
 
 
+WORST = ("..", "%2e%2e", "a%2Fb", "%00", "x" * 5000)
+"""Of each kind one: a step up, one that is encoded, a slash, a byte that ends a text elsewhere, and a long id."""
 TRICKS = [
     *("..", ".", "%2e%2e", "%2E%2E%2F%2E%2E", "..%2f..%2fadmin", "a%2Fb", "a%5Cb", "a\\b", "%00", "a%00b", "%0d%0aX:y"),
     *("%25%32%65", "%c0%af", "%ff", "%u002e", "a;b=c", "a'b", "a%22b", "a%20b", "*", "~", "%", "%zz", "x" * 5000),
@@ -136,31 +138,36 @@ TRICKS = [
 ]
 
 
+PARAMETERS = [
+    (route, parameter)
+    for parameter in ("customer", "job_id", "name", "statement")
+    for route in ROUTES
+    if route.role is not None and f"{{{parameter}}}" in route.path
+]
+
+
 @pytest.mark.parametrize("trick", TRICKS, ids=range(len(TRICKS)))
 async def test_invalid_ids_in_paths_find_nothing(live_server: LiveServer, customer: Customer, trick: str):
     """
-    An invalid id is never found, as customer, job or connection, in any route: below 500, and never 200.
+    An invalid id is never found, as customer, job or connection, in any route: below 500, and never 200. The worst
+    ones are sent to every route, the others to a quarter of them each.
 
     Bytes that make no request are refused by the host before anything of ours.
     """
-    for route in ROUTES:
-        if route.role is None:
-            continue
-        for parameter in ("customer", "job_id", "name", "statement"):
-            if f"{{{parameter}}}" not in route.path:
-                continue
-            values = dict.fromkeys(("connection", "job_id", "name", "statement"), "nothing")
-            values |= {"customer": customer.name, parameter: trick}
-            line = f"{route.method} /api/{route.path.format(**values)} HTTP/1.1\r\n".encode()
-            answer = await raw(live_server, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-            assert 400 <= status(answer) < 500, (route.name, parameter, answer[:300])
-            assert b"X: y" not in answer.partition(b"\r\n\r\n")[0]
+    every, first = (1, 0) if trick in WORST else (4, TRICKS.index(trick) % 4)
+    for route, parameter in PARAMETERS[first::every]:
+        values = dict.fromkeys(("connection", "job_id", "name", "statement"), "nothing")
+        values |= {"customer": customer.name, parameter: trick}
+        line = f"{route.method} /api/{route.path.format(**values)} HTTP/1.1\r\n".encode()
+        answer = await raw(live_server, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        assert 400 <= status(answer) < 500, (route.name, parameter, answer[:300])
+        assert b"X: y" not in answer.partition(b"\r\n\r\n")[0]
     assert [] == await customer.rows()
 
 
-async def test_hundreds_of_requests_at_once(live_server: LiveServer, customer: Customer):
-    """Each of three hundred concurrent requests gets its response, and the job in many of them runs once."""
-    jobs = [customer.job(job_id="same" if number % 10 else f"own-{number}") for number in range(150)]
+async def test_a_hundred_requests_at_once(live_server: LiveServer, customer: Customer):
+    """Each of more than a hundred concurrent requests gets its response, and the job in many of them runs once."""
+    jobs = [customer.job(job_id="same" if number % 10 else f"own-{number}") for number in range(60)]
     limits = asyncio.Semaphore(100)  # of sockets at this end
 
     async def send(method: str, path: str, **content: Any) -> int:
@@ -169,15 +176,15 @@ async def test_hundreds_of_requests_at_once(live_server: LiveServer, customer: C
 
     statuses = await asyncio.gather(
         *(send("POST", "/api/jobs", json=job) for job in jobs),
-        *(send("GET", f"/api/jobs/{customer.name}/nothing") for _ in range(50)),
-        *(send("GET", f"/api/customers/{customer.name}/jobs") for _ in range(50)),
-        *(send("POST", "/api/jobs", content=b"{") for _ in range(50)),
+        *(send("GET", f"/api/jobs/{customer.name}/nothing") for _ in range(20)),
+        *(send("GET", f"/api/customers/{customer.name}/jobs") for _ in range(20)),
+        *(send("POST", "/api/jobs", content=b"{") for _ in range(20)),
     )
     waited = await live_server.http.post("/api/jobs", json=customer.job(job_id="same"), headers={"Prefer": "wait=60"})
 
-    assert [202] * 150 + [404] * 50 + [200] * 50 + [400] * 50 == statuses
+    assert [202] * 60 + [404] * 20 + [200] * 20 + [400] * 20 == statuses
     assert (200, "succeeded") == (waited.status_code, waited.json()["status"])
-    own = [f"/api/jobs/{customer.name}/own-{number}/result" for number in range(0, 150, 10)]
+    own = [f"/api/jobs/{customer.name}/own-{number}/result" for number in range(0, 60, 10)]
     async with asyncio.timeout(60):
         for path in own:
             while (await live_server.http.get(path)).status_code != 200:  # noqa: ASYNC110  # it is another process

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +24,11 @@ ROOT = Path(__file__).parents[2]
 MEDIA_TYPES = {"application/problem+json", "application/json", "text/html"}
 OPEN = {"health", "openapi", "docs", "console", "receive_webhook", "receive_provider_event"}
 BINDINGS = """
-import json, function_app
+import json, sys, function_app
+loaded = [*sys.modules]
 functions = function_app.app.get_functions()
-print(json.dumps({each.get_function_name(): json.loads(each.get_function_json()) for each in functions}))
+bindings = {each.get_function_name(): json.loads(each.get_function_json()) for each in functions}
+print(json.dumps([loaded, bindings]))
 """
 
 
@@ -47,11 +52,12 @@ def python(code: str, environment: dict[str, str]) -> str:
     ).stdout
 
 
-def http_triggers(**environment: str) -> dict[str, dict[str, Any]]:
-    """The app's HTTP triggers as the host indexes them, by the names of their functions."""
-    return {
+def http_triggers(**environment: str) -> tuple[set[str], dict[str, dict[str, Any]]]:
+    """What importing the app loads; and its HTTP triggers as the host indexes them, by the names of their functions."""
+    loaded, bindings = json.loads(python(BINDINGS, environment))
+    return set(loaded), {
         name: binding
-        for name, function in json.loads(python(BINDINGS, environment)).items()
+        for name, function in bindings.items()
         for binding in function["bindings"]
         if binding["type"] == "httpTrigger"
     }
@@ -60,22 +66,30 @@ def http_triggers(**environment: str) -> dict[str, dict[str, Any]]:
 def test_each_route_is_a_function_with_its_level():
     """
     The table of routes and the functions that the host indexes are the same. Health, the documentation and webhooks
-    need no function key; everything else does.
+    need no function key; everything else does. What only HTTP needs is imported with the first request.
     """
+    loaded, functions = http_triggers()
     triggers = {
         (name, trigger["authLevel"].lower(), *trigger["methods"], trigger["route"])
-        for name, trigger in http_triggers().items()
+        for name, trigger in functions.items()
+    }
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "shared/http").glob("*.py")
+        if path.stem not in {"__init__", "messages", "routes"}
     }
 
     levels = dict.fromkeys(OPEN, "anonymous")
     assert {("health", "anonymous", "GET", "HEAD", "health")} | {
         (route.name, levels.get(route.name, "function"), *route.methods, route.path) for route in ROUTES
     } == triggers
+    assert "shared.http.messages" in loaded
+    assert set() == modules & loaded
 
 
 def test_with_entra_no_route_needs_a_key():
     """App Service authentication is in front of the app, which requires a role."""
-    assert {"anonymous"} == {trigger["authLevel"].lower() for trigger in http_triggers(HTTP_AUTH="entra").values()}
+    assert {"anonymous"} == {trigger["authLevel"].lower() for trigger in http_triggers(HTTP_AUTH="entra")[1].values()}
 
 
 def test_prefix_is_the_hosts():
@@ -143,14 +157,16 @@ async def test_a_job_runs_from_request_to_result(live_server: LiveServer):
     assert response.content == (await live_server.http.get(response.headers["content-location"])).content
 
 
-def test_importing_the_app_does_not_load_the_http_code():
-    """What only HTTP needs is imported with the first request."""
-    loaded = set(python("import sys, function_app; print(*sys.modules)", {}).split())
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in (ROOT / "shared/http").glob("*.py")
-        if path.stem not in {"__init__", "messages", "routes"}
-    }
+async def test_the_docs_command_runs_the_retention_sweep(live_server: LiveServer):
+    """The command on the page, with the local host's URL, runs the app's own sweep."""
+    (line,) = re.findall(r"^curl .*/admin/.*$", (ROOT / "docs/retention.md").read_text(), re.MULTILINE)
+    words = shlex.split(line)
+    headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
+    url = words[words.index("POST") + 1].replace("https://APP.azurewebsites.net", live_server.url)
 
-    assert "shared.http.messages" in loaded
-    assert set() == modules & loaded
+    response = await live_server.http.post(url, headers=headers, content=words[words.index("-d") + 1])
+
+    assert 202 == response.status_code
+    async with asyncio.timeout(60):
+        while not any("sweep_finished complete" in line for line in live_server.lines):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # it is printed by another process

@@ -89,6 +89,11 @@ ANSWERS: dict[str, tuple[Answers, dict[str, Any]]] = {
 }
 
 
+COMMON = {"403", "404", "422", "500", "reset", "truncated"}
+"""What becomes of these no action decides: one of each provider's API meets them, and one whose result is a blob."""
+FEW = ("chat", "chat-claude", "image", "raw")
+
+
 @pytest.fixture(name="harness")
 def _harness(own_harness: Harness) -> Harness:
     return own_harness
@@ -123,24 +128,24 @@ async def _messages(harness: Harness) -> dict[str, list[str]]:
     return {name: [body.decode() for body in await harness.messages(queue)] for name, queue in queues.items()}
 
 
-@pytest.mark.parametrize(("answers", "options"), ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("name", ANSWERS)
 async def test_the_key_is_in_nothing_that_is_written(
     harness: Harness,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
-    answers: Answers,
-    options: dict[str, Any],
+    name: str,
 ):
     """
     Whatever the endpoint answers, and whichever action calls it, the key is in no result, row, blob, message, log line
     or output, nor in those of the same jobs as dead letters.
     """
     caplog.set_level(logging.DEBUG)
+    answers, options = ANSWERS[name]
     worker = replace(harness.services, queues=_UndelayedQueues(harness.services.queues)).worker
     claude = {"endpoint": f"{harness.endpoint.url}/anthropic", "provider": "anthropic"}
     customers = {
         action: harness.customer(api_key=f"{KEY}-{action}", **(claude if action == "chat-claude" else {}))
-        for action in JOBS
+        for action in (FEW if name in COMMON else JOBS)
     }
     deliveries = []
     for action, customer in customers.items():

@@ -8,12 +8,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +41,6 @@ from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import send
 from tests.support.loopback import serve
 
-ROOT = Path(__file__).parents[3]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT, UNSAMPLED = (f"00-{TRACE}-{PARENT}-{flags}" for flags in ("01", "00"))
 QUESTION, ANSWER = "Which-question-was-it?", "Such-was-the-answer."
@@ -607,24 +603,3 @@ async def test_failing_export_affects_no_job(
     lines = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
     assert all(line.startswith("telemetry_not_exported") for line in lines)
     assert len(lines) == (0 if trouble == "hangs" else 2)  # of spans, and of metrics
-
-
-def test_nothing_is_loaded_if_telemetry_is_off():
-    """Without a connection string no module of OpenTelemetry is loaded, not even with the services."""
-    code = """
-import asyncio, sys
-from shared.services import build
-from shared.settings import read_settings
-
-async def main():
-    services = build(read_settings({"JobStorage": "UseDevelopmentStorage=true"}))
-    assert services.http
-    await services.close()
-
-asyncio.run(main())
-ours = ("shared.telemetry.opentelemetry", "shared.telemetry.call_span", "shared.telemetry.metrics")
-print(*(name for name in sys.modules if name.startswith(("opentelemetry", "azure.monitor", *ours))))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-
-    assert ("\n", 0) == (done.stdout, done.returncode), done.stderr
