@@ -93,11 +93,17 @@ class ServiceParts:
         """The batches that jobs' calls wait for. Only the jobs that are bought at patient prices need them."""
         from shared.batches.gathering import Gathering  # noqa: PLC0415
         from shared.batches.job_lines import JobBatches  # noqa: PLC0415
+        from shared.batches.line_reads import LineReads  # noqa: PLC0415
+        from shared.jobs.ledger import Ledger  # noqa: PLC0415
+        from shared.jobs.shared_writes import SharedWrites  # noqa: PLC0415
 
         settings = self.settings
         gathering = Gathering(self.table, self.queues, self.schedule, settings.batches_queue, settings.batch_window_s)
         container, queue = settings.results_container, settings.jobs_queue
-        return JobBatches(self.table, self.blobs, self.queues, self.outputs, gathering, container, queue)
+        write, of_app = SharedWrites(self.table).write, self.ledger
+        ledger = Ledger(self.table, lease_s=of_app.lease_s, outbox=of_app.outbox, write=write)
+        reads = LineReads(self.table)
+        return JobBatches(self.table, self.blobs, self.queues, self.outputs, gathering, container, queue, ledger, reads)
 
     @cached_property
     def batch_worker(self) -> BatchWorker:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from shared.errors import JobError, RetryLater
 
 K = TypeVar("K")
 V = TypeVar("V")
+W = TypeVar("W")
+
+PAUSE_S = 0.2
+"""
+Between two requests of a key that each are for all that is wanted by then. A worker's jobs come one after the other, so
+that without it, few of them would want something at once.
+"""
 
 
 class SingleFlight(Generic[K, V]):
@@ -41,6 +49,90 @@ class SingleFlight(Generic[K, V]):
     def is_current(self, key: K) -> bool:
         """Whether the task that calls this is the one of `key`, and was not forgotten."""
         return self._tasks.get(key) is asyncio.current_task()
+
+
+class Grouped(Generic[K, W, V]):
+    """
+    One request at a time for each key, for all that is wanted together, by jobs that nobody waits for.
+
+    The first is sent at once. What is wanted while it is under way, and PAUSE_S after that, goes into the next one,
+    sooner if that is full: `size` returns how much of its `limit` something takes. `send` returns an outcome for each,
+    which may be an error.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[K, Sequence[W]], Awaitable[Sequence[V | BaseException]]],
+        *,
+        limit: int,
+        size: Callable[[W], int] = lambda _: 1,
+    ) -> None:
+        self._send, self._limit, self._size = send, limit, size
+        self._keys: dict[K, _Wanted[W, V]] = {}
+
+    async def run(self, key: K, wanted: W) -> V:
+        """Return what is wanted of a key. Raises its error."""
+        state = self._keys.get(key)
+        if state is None:
+            state = self._keys[key] = _Wanted()
+            state.task = asyncio.create_task(self._run(key, state))
+        own: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        state.waiting.append((wanted, own))
+        state.size += self._size(wanted)
+        if state.size >= self._limit:
+            state.is_full.set()
+        return await own
+
+    async def _run(self, key: K, state: _Wanted[W, V]) -> None:
+        try:
+            while state.waiting:
+                taken = self._take(state)
+                outcomes: Sequence[V | BaseException]
+                try:
+                    outcomes = await self._send(key, [wanted for wanted, _ in taken])
+                except Exception as exc:  # noqa: BLE001  # whoever waits for it raises it
+                    outcomes = [exc] * len(taken)
+                for (_, own), outcome in zip(taken, outcomes, strict=True):
+                    if own.done():  # its task was cancelled
+                        continue
+                    if isinstance(outcome, BaseException):
+                        own.set_exception(outcome)
+                    else:
+                        own.set_result(outcome)
+                await _pause(state.is_full)
+        finally:
+            del self._keys[key]
+
+    def _take(self, state: _Wanted[W, V]) -> list[tuple[W, asyncio.Future[V]]]:
+        size = number = 0
+        for wanted, _ in state.waiting:
+            own = self._size(wanted)
+            if number and size + own > self._limit:
+                break
+            size, number = size + own, number + 1
+        taken = state.waiting[:number]
+        del state.waiting[:number]
+        state.size -= size
+        if state.size < self._limit:
+            state.is_full.clear()
+        return taken
+
+
+class _Wanted(Generic[W, V]):
+    """What is wanted of a key, and not requested yet."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[W, asyncio.Future[V]]] = []
+        self.size = 0
+        self.is_full = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+async def _pause(is_full: asyncio.Event) -> None:
+    if PAUSE_S and not is_full.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_S):
+                await is_full.wait()
 
 
 async def _settled(work: Coroutine[Any, Any, V]) -> V | JobError | RetryLater:

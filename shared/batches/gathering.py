@@ -2,7 +2,7 @@
 Where jobs join batches: lines of one customer, connection, model and operation, whose deadlines are near each other.
 
 A job joins in one transaction: its row waits, its lines are there, and the batch counts them. The jobs of one worker
-that come while a transaction is under way share the next one.
+that come while a transaction is under way, or soon after it, share the next one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from shared.ids import new_id
 from shared.jobs.batch_message import batch_key, encode_batch_message
 from shared.jobs.schedule import Schedule
 from shared.lru import LRU
+from shared.single_flight import Grouped
 from shared.storage.base import Queues, Row, RowChanged, RowExists, Table
 
 MAX_JOIN_LINES = 40
@@ -70,7 +71,6 @@ class _GroupState:
     waiting: list[Join] = field(default_factory=list)
     open: list[BatchRecord] = field(default_factory=list)
     """Those that this worker knows, as it last saw them."""
-    task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True)
@@ -83,27 +83,27 @@ class Gathering:
     queue: str
     window_s: float
     _states: LRU[Group, _GroupState] = field(default_factory=lambda: LRU(_MAX_GROUPS))
+    _joins: Grouped[Group, Join, tuple[str, int, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._joins = Grouped(self._write_all, limit=_MAX_ROWS, size=lambda join: join.others + join.lines)
 
     async def join(self, group: Group, join: Join) -> tuple[str, int, str]:
         """Return what `join.joined` holds. Raises LeaseLost if the job's row has changed, StorageUnavailable."""
-        state = self._states.get(group)
-        if state is None:
-            self._states.set(group, state := _GroupState())
-        state.waiting.append(join)
-        if state.task is None:
-            state.task = asyncio.create_task(self._run(group, state))
-        return await join.joined
+        return await self._joins.run(group, join)
 
-    async def _run(self, group: Group, state: _GroupState) -> None:
+    async def _write_all(self, group: Group, joins: Sequence[Join]) -> list[tuple[str, int, str] | BaseException]:
+        if (state := self._states.get(group)) is None:
+            self._states.set(group, state := _GroupState())
+        state.waiting[:] = joins
         while state.waiting:
-            joins = _take(state.waiting)
+            taken = _take(state.waiting)
             try:
-                await self._write(group, state, joins)
+                await self._write(group, state, taken)
             except Exception as exc:  # noqa: BLE001  # whoever waits for it raises it
-                for join in joins:
-                    if not join.joined.done():
-                        join.joined.set_exception(exc)
-        state.task = None
+                for join in (each for each in taken if not each.joined.done()):
+                    join.joined.set_exception(exc)
+        return [join.joined.exception() or join.joined.result() for join in joins]
 
     async def _write(self, group: Group, state: _GroupState, joins: Sequence[Join]) -> None:
         """Write joins whose deadlines are near each other. Raises StorageUnavailable, LeaseLost if it is one."""
@@ -164,8 +164,7 @@ class Gathering:
         for join, first in zip(joins, firsts, strict=True):
             etag = etags[index] if index < len(etags) else ""
             index += join.others + join.lines
-            if not join.joined.done():  # its attempt may have been cut off
-                join.joined.set_result((batch.batch_id, first, etag))
+            join.joined.set_result((batch.batch_id, first, etag))
 
     async def _find_open(
         self, group: Group, state: _GroupState, deadline: datetime, lines: int, size: int

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import msgspec
 
 from shared.batches.eligibility import refusal
 from shared.batches.gathering import MAX_JOIN_LINES, Gathering, Join
+from shared.batches.line_reads import COLUMNS, LineReads
 from shared.batches.records import HARVESTED, MAX_BYTES, Group, read_batch
 from shared.billing.reserved_amounts import ReservedFor
 from shared.clock import now
@@ -20,6 +22,7 @@ from shared.errors import LeaseLost
 from shared.jobs.attempt import Attempt
 from shared.jobs.batch_message import batch_key
 from shared.jobs.lease import Lease, renewal, waiting_values
+from shared.jobs.ledger import Ledger
 from shared.jobs.lines import (
     BUY_BEFORE_S,
     CANCEL_BEFORE_S,
@@ -49,10 +52,6 @@ from shared.storage.bulk import read_pages
 
 _LINE_BYTES = 120
 """What a line of the file has beside its body."""
-_COLUMNS = (
-    *("job_id", "key", "digest", "label", TAKEN_OUT),
-    *("status", "request_id", "error_code", "error", "answer", "in_blob"),
-)
 _MAX_ANSWER = 64 * 1024 * 1024
 
 
@@ -75,6 +74,9 @@ class JobBatches:
     gathering: Gathering
     container: str
     jobs_queue: str
+    ledger: Ledger
+    """See `jobs.base.Batches`."""
+    line_reads: LineReads
 
     def refusal(self, connection: Connection, operation: str) -> str | None:
         """See `jobs.base.Batches`."""
@@ -142,9 +144,9 @@ class JobBatches:
         def rows(batch: str, first: int) -> list[Row]:
             column = with_range(lease.lines, LineRange(batch, first, len(lines)))
             job_row, entry = lease.first_write({**values, "lines": column, "reserved_for": bought_for})
-            own = [line_row(job.customer, job.id, batch, first + n, line) for n, line in enumerate(lines)]
-            if batch not in earlier:
-                own[0] = line_row(job.customer, job.id, batch, first, lines[0], message=message)
+            messages = [b"" if batch in earlier else message, *[b""] * (len(lines) - 1)]
+            numbered = zip(count(first), lines, messages, strict=False)
+            own = [line_row(job.customer, job.id, batch, n, line, message=sent) for n, line, sent in numbered]
             return [job_row, *entry, *own]
 
         deadline = deadline_of(job, lease.submitted_at)
@@ -169,10 +171,10 @@ class JobBatches:
 
     async def _rows(self, customer: str, lines: LineRange) -> list[Row]:
         if lines.number == 1:
-            row = await self.table.read(customer, line_key(lines.batch, lines.first))
+            row = await self.line_reads.read(customer, lines.batch, lines.first)
             return [row] if row else []
         keys = line_key(lines.batch, lines.first), line_key(lines.batch, lines.first + lines.number)
-        pages = read_pages(self.table, customer, *keys, columns=_COLUMNS)
+        pages = read_pages(self.table, customer, *keys, columns=COLUMNS)
         return [row async for rows in pages for row in rows]
 
     async def _ended(self, customer: str, batch: str) -> _End | None:

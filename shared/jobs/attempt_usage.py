@@ -122,7 +122,8 @@ class AttemptUsage:
 
     def discard_responses(self) -> None:
         """Add what was received outside of any step as lost."""
-        self.add_lost_responses(self.responses)
+        if self.responses:
+            self.add_lost_responses(self.responses)
 
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died, if they may have made calls."""

@@ -48,6 +48,10 @@ class BatchWait(RetryLater):
 class Batches(Protocol):
     """The batches that jobs' calls wait for."""
 
+    @property
+    def ledger(self) -> Ledger:
+        """The jobs' rows, of which those that a batch has woken end together."""
+
     def refusal(self, connection: Connection, operation: str) -> str | None:
         """Return the sentence that says why a connection can't have an operation done in batches, or None."""
 

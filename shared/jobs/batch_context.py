@@ -183,6 +183,8 @@ async def unread_calls(services: JobServices, attempt: Attempt, calls: Sequence[
 
     Raises BatchWait if others may still be answered, since the job then ends later; StorageUnavailable.
     """
+    if attempt.budgets is None:  # else its end also changes budgets' rows, by a ledger of its own
+        attempt.ledger = services.batches.ledger
     usage, bought_for = attempt.usage, read_reserved_for(attempt.lease.reserved_for)
     if usage.label is None and bought_for is not None:  # it ends without its connection
         usage.label, usage.model = bought_for.connection, bought_for.model

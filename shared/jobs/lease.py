@@ -143,9 +143,10 @@ def _is_superseded(values: Mapping[str, Any], first: Lease, at: datetime) -> boo
     return is_same and not is_wakeup and at - values["lease_until"] < SUPERSEDED_FOR
 
 
-def next_lease(row: Row, at: datetime) -> Lease:
+def next_lease(row: Row, at: datetime, generation: int | None = None) -> Lease:
     """
-    Return the lease of another attempt of the job in `row`, which has no owner or one whose worker died.
+    Return the lease of another attempt of the job in `row`, which has no owner or one whose worker died. `generation`
+    is that of the message, if there is one.
 
     A worker that died counts as a failed attempt.
     """
@@ -170,7 +171,7 @@ def next_lease(row: Row, at: datetime) -> Lease:
         keeps_reservation=bool(values.get("reservation")) and values["state"] in {"waiting", "cancelled"},
         budget_wait_s=_budget_wait_s(values, at),
         incarnation=values.get("incarnation", ""),
-        generation=values.get("generation", 0),
+        generation=values.get("generation", 0) if generation is None else generation,
         lines=values.get("lines", ""),
         is_stepless=values.get("stepless", False),
         skipped=values.get("skipped", ""),

@@ -204,7 +204,7 @@ class Ledger:
         check_claim(row, first, at)
         if row.values["state"] == "done":
             return FinishedJob(row.values["result_body"])
-        lease = replace(next_lease(row, at), generation=first.generation)
+        lease = next_lease(row, at, first.generation)
         new_values = lease_values(lease, at, self.lease_s)
         if row.values.get("wakeup"):  # it does not wait in the schedule any more
             new_values |= NO_WAKEUP
@@ -241,7 +241,7 @@ class Ledger:
             else:
                 if "crashed_attempts" in values:
                     lease = replace(lease, crashed_attempts=())
-                return replace(lease, etag=etag, unwritten=None)
+                return lease if values.get("state") == "done" else replace(lease, etag=etag, unwritten=None)
 
 
 def _present(row: Row | None, job_id: str) -> Row:

@@ -41,14 +41,19 @@ async def read_pages(
 
 async def gather_limited(awaitables: Iterable[Awaitable[_T]]) -> list[_T]:
     """Await all, a few at a time; return their results. Raises the first exception after all have ended."""
+    outcomes = await gather_outcomes(awaitables)
+    error = next((outcome for outcome in outcomes if isinstance(outcome, BaseException)), None)
+    if error is not None:
+        raise error
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+async def gather_outcomes(awaitables: Iterable[Awaitable[_T]]) -> list[_T | BaseException]:
+    """Await all, a few at a time; return the result of each, or its exception."""
     semaphore = asyncio.Semaphore(_MAX_REQUESTS)
 
     async def run(awaitable: Awaitable[_T]) -> _T:
         async with semaphore:
             return await awaitable
 
-    outcomes = await asyncio.gather(*(run(awaitable) for awaitable in awaitables), return_exceptions=True)
-    error = next((outcome for outcome in outcomes if isinstance(outcome, BaseException)), None)
-    if error is not None:
-        raise error
-    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    return await asyncio.gather(*(run(awaitable) for awaitable in awaitables), return_exceptions=True)

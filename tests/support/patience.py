@@ -17,7 +17,7 @@ from local.provider import server as provider
 from local.provider.account import Account
 from local.provider.clock import ManualClock
 from local.provider.server import Endpoint as Provider
-from shared import clock
+from shared import clock, single_flight
 from shared.jobs.cancellation import cancel_job
 from shared.jobs.message import Delivery
 from shared.settings import Settings
@@ -144,5 +144,6 @@ async def patient_app(
             return datetime.fromtimestamp(moved(), tz)
 
     monkeypatch.setattr(clock, "datetime", MovedTime)
+    monkeypatch.setattr(single_flight, "PAUSE_S", 0)
     async with provider.start(clock=moved) as running:
         yield PatientApp(running, open_worker(cast(Endpoint, None), client, settings=settings), moved)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import tomllib
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import azure.functions as func
@@ -20,6 +18,7 @@ import pytest_asyncio
 import function_app
 from shared.contract.budget import Budget
 from shared.upstream.client import UpstreamClient
+from tests.support.called_functions import profiled, stack_of
 from tests.support.clients import Tokens
 from tests.support.customers import Customer
 from tests.support.endpoint import Endpoint
@@ -41,23 +40,6 @@ PATH = [
 ]
 
 
-def name_of(frame: FrameType) -> str | None:
-    """Return `module:function` of a frame, or None if its code is not the app's."""
-    path = Path(frame.f_code.co_filename)
-    if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] not in {"shared", "function_app.py"}:
-        return None
-    return f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}:{frame.f_code.co_qualname}"
-
-
-def stack_of(frame: FrameType | None) -> Iterator[str]:
-    """Return the app's functions on the stack, the innermost first."""
-    while frame is not None:
-        name = name_of(frame)
-        if name is not None:
-            yield name
-        frame = frame.f_back
-
-
 class RecordingClient(UpstreamClient):
     """The HTTP client, which records the stack of each request."""
 
@@ -73,29 +55,6 @@ class RecordingClient(UpstreamClient):
 def layer_of(name: str) -> int:
     """Return the number of a function's layer in import-linter's contract; the highest is 0, the triggers' -1."""
     return LAYERS[name.split(".")[1].partition(":")[0]] if name.startswith("shared.") else -1
-
-
-@contextmanager
-def profiled() -> Iterator[list[tuple[str | None, str]]]:
-    """
-    Record the calls of the app's functions in the block: the caller, if it is the app's, and the function.
-
-    A coroutine that is resumed is not called again.
-    """
-    calls: list[tuple[str | None, str]] = []
-    frames: dict[int, FrameType] = {}  # by id; kept, so that no later frame has the same id
-
-    def record(frame: FrameType, event: str, _: Any) -> None:
-        name = name_of(frame) if event == "call" and id(frame) not in frames else None
-        if name is not None and "<" not in name.rpartition(".")[2]:  # a comprehension is part of its function
-            frames[id(frame)] = frame
-            calls.append((next(stack_of(frame.f_back), None), name))
-
-    sys.setprofile(record)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(None)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

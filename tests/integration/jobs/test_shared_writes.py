@@ -1,0 +1,23 @@
+"""Ends of jobs that share a transaction, on Azurite."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from shared.jobs.ledger import Ledger
+from shared.jobs.shared_writes import SharedWrites
+from tests.support.harness import Harness
+from tests.support.shared_ends import CountedTable, check, end, leases
+
+
+async def test_fifty_jobs_end_in_one_transaction(harness: Harness) -> None:
+    """Storage returns an etag for each of its hundred rows, so that none is written again."""
+    table = CountedTable(harness.services.table)
+    ledger = Ledger(table, write=SharedWrites(table).write)
+    jobs = await leases(table, 50, f"c-{uuid.uuid4().hex}")
+
+    await asyncio.gather(*(end(ledger, lease) for lease in jobs))
+
+    assert table.sizes == [100]
+    await check(table, jobs)
