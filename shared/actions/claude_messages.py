@@ -7,16 +7,18 @@ of Claude's own types, and `cache_control` on any part or message, stay as they 
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.actions.claude_tools import read_tool_calls
+from shared.actions.claude_tools import read_tool_calls, tool_id
 from shared.errors import InvalidJob
 
 _SYSTEM = frozenset({"system", "developer"})
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
+_PDF = "application/pdf"
 _READ = frozenset(
     {
         *("role", "content", "cache_control", "tool_calls", "tool_call_id", "is_error", "refusal"),
@@ -116,7 +118,7 @@ def _tool_result(message: Mapping[str, Any], here: str, result: Conversation) ->
     own = {name: message[name] for name in ("is_error", "cache_control") if message.get(name)}
     content = message.get("content")
     blocks = content if isinstance(content, str) else _blocks({"content": content}, here, result)
-    return {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": blocks, **own}
+    return {"type": "tool_result", "tool_use_id": tool_id(message.get("tool_call_id")), "content": blocks, **own}
 
 
 def _blocks(message: Mapping[str, Any], here: str, result: Conversation) -> list[dict[str, Any]]:
@@ -177,7 +179,20 @@ def _document(part: Mapping[str, Any], here: str) -> dict[str, Any]:
     if not isinstance(data, str):
         raise InvalidJob(f"`{here}.file` needs `file_data` with a data URL: Claude can't read files stored at OpenAI.")
     title = {"title": file["filename"]} if file.get("filename") else {}
-    return {"type": "document", "source": _base64(data, f"{here}.file.file_data"), **title}
+    return {"type": "document", "source": _document_source(data, f"{here}.file.file_data"), **title}
+
+
+def _document_source(url: str, here: str) -> dict[str, Any]:
+    source = _base64(url, here)
+    if source["media_type"] == _PDF:
+        return source
+    if not source["media_type"].startswith("text/"):
+        raise InvalidJob(f"`{here}` must be a PDF or a text: Claude reads no other documents.")
+    try:
+        text = base64.b64decode(source["data"], validate=True).decode("utf-8-sig")
+    except ValueError:
+        raise InvalidJob(f"`{here}` must be the base64 of a text in UTF-8.") from None
+    return {"type": "text", "media_type": "text/plain", "data": text}
 
 
 def _base64(url: str, here: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from shared.errors import InvalidJob
 _CHOICES = {"auto": {"type": "auto"}, "required": {"type": "any"}, "none": {"type": "none"}}
 _OF_TOOL = ("cache_control", "strict")
 """Members of a tool that Claude has, too: `cache_control` beside the function, `strict` in it."""
+_ODD = re.compile("[^a-zA-Z0-9_-]")
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 
 
@@ -45,6 +47,11 @@ def as_tool_call(block: Mapping[str, Any]) -> dict[str, Any]:
     arguments = msgspec.json.encode(block.get("input") or {}).decode()
     function = {"name": block.get("name"), "arguments": arguments}
     return {"id": block.get("id"), "type": "function", "function": function}
+
+
+def tool_id(value: Any) -> Any:
+    """Return the id of a call as Claude takes it: some models' have other characters, such as `functions.find:0`."""
+    return _ODD.sub("_", value) if isinstance(value, str) else value
 
 
 def _tool(tool: Mapping[str, Any], here: str) -> dict[str, Any]:
@@ -87,4 +94,4 @@ def _tool_use(call: Any, here: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise InvalidJob(f"`{here}.function.arguments` must be an object in JSON.")
     own = {"cache_control": call["cache_control"]} if call.get("cache_control") else {}
-    return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments, **own}
+    return {"type": "tool_use", "id": tool_id(call.get("id")), "name": function.get("name"), "input": arguments, **own}

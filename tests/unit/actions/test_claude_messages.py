@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -136,6 +137,44 @@ def test_an_earlier_answer_keeps_its_thinking_and_its_blocks():
 
     assert [thinking, text("A.")] == result.messages[1]["content"]
     assert blocks == result.messages[3]["content"]
+
+
+@pytest.mark.parametrize("media_type", ["text/plain;charset=utf-8", "text/Markdown"])
+def test_a_text_is_a_document_of_its_own_kind(media_type: str):
+    """Claude takes PDFs alone as base64."""
+    data = base64.b64encode("\ufeffGrüße".encode()).decode()
+    file = {"file_data": f"data:{media_type};base64,{data}", "filename": "a.txt"}
+
+    (message,) = read_conversation([{"role": "user", "content": [{"type": "file", "file": file}]}]).messages
+
+    source = {"type": "text", "media_type": "text/plain", "data": "Grüße"}
+    assert [{"type": "document", "source": source, "title": "a.txt"}] == message["content"]
+
+
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        ("data:text/plain;base64,/w==", "a text in UTF-8"),
+        ("data:text/plain;base64,*", "a text in UTF-8"),
+        ("data:application/msword;base64,eA==", "a PDF or a text"),
+    ],
+)
+def test_other_documents_are_refused_by_name(url: str, part: str):
+    """With our sentence, before anything is sent."""
+    content = [{"type": "file", "file": {"file_data": url}}]
+
+    with pytest.raises(InvalidJob, match=rf"`messages\[0\]\.content\[0\]\.file\.file_data` .*{part}"):
+        read_conversation([{"role": "user", "content": content}])
+
+
+def test_ids_of_other_models_calls_are_taken():
+    """Claude's have letters, digits, hyphens and underscores alone. A call and its result keep one id."""
+    calls = {"role": "assistant", "content": None, "tool_calls": [call("functions.get_weather:0")]}
+    result = {"role": "tool", "tool_call_id": "functions.get_weather:0", "content": "Rain."}
+
+    _, use, answer = read_conversation([USER, calls, result]).messages
+
+    assert "functions_get_weather_0" == use["content"][0]["id"] == answer["content"][0]["tool_use_id"]
 
 
 def test_blank_texts_are_not_sent():
