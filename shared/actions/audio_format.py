@@ -24,7 +24,7 @@ _SIGNATURES = (
 )
 WAV_FILES = frozenset({b"RIFF", b"RF64", b"BW64"})
 """How WAV begins; the latter two say that their sizes have 64 bits (EBU Tech 3306, ITU-R BS.2088)."""
-_WAV, _MP3, _AAC = AudioType("audio/wav", "wav"), AudioType("audio/mpeg", "mp3"), AudioType("audio/aac", "aac")
+WAV, _MP3, _AAC = AudioType("audio/wav", "wav"), AudioType("audio/mpeg", "mp3"), AudioType("audio/aac", "aac")
 _HEAD_BYTES = 3
 # A frame of MPEG audio begins with eleven bits that are set, then its version and its layer. ADTS, of AAC, has layer 0.
 _SYNC, _LAYER, _VERSION = 0xFFE0, 0x0006, 0x0018
@@ -36,7 +36,7 @@ _BITRATE, _RATE = 0xF0, 0x0C
 def inspect_audio(data: bytes) -> AudioType | None:
     """Return the type of audio by its signature, of which 36 bytes are enough; None if it has none that is known."""
     if data[:4] in WAV_FILES and data[8:12] == b"WAVE":
-        return _WAV
+        return WAV
     for signature, offset, audio_type in _SIGNATURES:
         if data.startswith(signature, offset):
             return audio_type

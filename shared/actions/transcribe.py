@@ -1,7 +1,7 @@
 """
 `transcribe`: the text of a recording.
 
-A call is a step. A recording that is too large for one call is cut where it is quiet, and each piece is a call; the
+A call is a step. A recording that is too much for one call is cut where it is quiet, and each piece is a call; the
 places are a step before them, so that a later attempt cuts at the same ones.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from shared.actions.audio_format import inspect_audio
+from shared.actions.audio_format import WAV, inspect_audio
 from shared.actions.base import Completed, Context, InputFile, Outcome, Step
 from shared.actions.fan_out import Part, join, reason_of, side_by_side
 from shared.actions.form import FilePiece, FormFile
 from shared.actions.openai_api import check_openai_api
 from shared.actions.transcript import TIMED, join_transcriptions, read_transcription, subtitles
-from shared.actions.wav import HEAD_BYTES, Wav, quietest, read_wav
+from shared.actions.wav import HEAD_BYTES, MIN_BYTES_PER_SECOND, Wav, quietest, read_wav
 from shared.contract.error_codec import error_body, error_from_body
 from shared.contract.transcribe import Transcribe, decode_transcribe
 from shared.errors import CredentialRejected, InvalidJob, UpstreamRetryLater
@@ -31,10 +31,11 @@ MAX_CALL_BYTES = 25_000_000
 """Of the audio of one call. Providers refuse larger forms."""
 MAX_AUDIO_BYTES = 200_000_000
 
-_MAX_PIECE_S = 1200
-"""Of a piece of a recording. Some models take no more than 25 minutes."""
+MAX_CALL_S, _MAX_PIECE_S = 1390, 1200
+"""Of what can be cut, and of its pieces. GPT models take no more than 1,400 s in a call."""
 _SEARCHED_BYTES = 4 * 1024 * 1024
 """Of the end of a piece, in which it is cut where it is quietest."""
+_SIGNATURE_BYTES = 36
 _OPERATION = "audio/transcriptions"
 _SHOWN = {
     "text": ("text", "adapted"),
@@ -79,7 +80,7 @@ async def run(request: Transcribe, ctx: Context) -> Outcome:
     whole, stored_plan, file = await ctx.get_step("whole"), await ctx.get_step("plan"), None
     if whole is None and stored_plan is None:  # else it was read already, and may be gone
         file = await _open(request, ctx)
-        if file.size > MAX_CALL_BYTES:
+        if file.size > MAX_CALL_BYTES or await _is_long(file):
             stored_plan = await ctx.step("plan", partial(_plan, file))
     if stored_plan is None:
         whole = await ctx.step("whole", partial(_transcribe, request, ctx, file))
@@ -99,6 +100,14 @@ async def run(request: Transcribe, ctx: Context) -> Outcome:
 
 async def _open(request: Transcribe, ctx: Context) -> InputFile:
     return await ctx.open_blob(request.blob, at="input.blob", max_bytes=MAX_AUDIO_BYTES)
+
+
+async def _is_long(file: InputFile) -> bool:
+    """Return whether a recording that can be cut is heard for too long: with few bits, it may have few bytes."""
+    if file.size <= MAX_CALL_S * MIN_BYTES_PER_SECOND or inspect_audio(await file.read(0, _SIGNATURE_BYTES)) != WAV:
+        return False
+    wav = read_wav(await file.read(0, HEAD_BYTES), file.size)
+    return wav is not None and wav.size > MAX_CALL_S * wav.bytes_per_second
 
 
 async def _plan(file: InputFile) -> Step:
@@ -150,7 +159,7 @@ async def _transcribe(
 
 
 async def _whole(file: InputFile) -> FormFile:
-    info = inspect_audio(await file.read(0, 36))
+    info = inspect_audio(await file.read(0, _SIGNATURE_BYTES))
     if info is None:
         raise InvalidJob("`input.blob` names a blob that is no audio: mp3, mp4, m4a, ogg, opus, flac, wav or webm.")
     # Providers know Opus by the extension of its container.

@@ -16,7 +16,7 @@ HEAD_BYTES = 256 * 1024
 """Of a file. Its samples may begin after long descriptions."""
 _PCM, _FLOAT, _EXTENDED = 1, 3, 0xFFFE
 _FORM_BYTES, _EXTENDED_FORM_BYTES = 16, 26
-_MIN_RATE = 4000
+MIN_BYTES_PER_SECOND = _MIN_RATE = 4000
 """Samples a second that speech has at least."""
 _UNKNOWN = 0xFFFFFFFF
 """A size that does not fit its 32 bits, or that was never filled in. It is the largest number of a header."""

@@ -133,6 +133,18 @@ async def test_long_recordings_are_cut_by_time_as_well(monkeypatch: pytest.Monke
     assert all(piece["size"] <= 16_000 for piece in ctx.steps["plan"].value["pieces"])
 
 
+@pytest.mark.parametrize(("bits", "seconds", "number"), [(8, 1400, 2), (8, 1380, 1), (16, 1400, 2), (16, 1380, 1)])
+async def test_long_recordings_of_few_bytes_are_cut(bits: int, seconds: int, number: int):
+    """Those of telephones have less than 25 MB, and are longer than GPT models take."""
+    talk = wav(bytes([128] if bits == 8 else [0, 0]) * 8000 * seconds, sample_bytes=bits // 8)
+    ctx = MemoryContext(in_turn(*[response(heard("x"))] * number), blobs={"c/talk": talk})
+
+    output = (await run(ctx)).output or {}
+
+    assert (number, number) == (output.get("parts", 1), len(ctx.called))
+    assert len(talk) < transcribe.MAX_CALL_BYTES
+
+
 @pytest.mark.usefixtures("small_calls")
 async def test_other_audio_is_not_cut():
     """Nothing is sent."""
