@@ -144,7 +144,8 @@ class Inputs:
         size = sum(file.size for file in files)
         if size > max_bytes:
             raise InvalidJob(f"The blobs that the input names have more than {max_bytes >> 20} MiB together.")
-        memory = await self.reserve(customer, COPIES * size) if COPIES * size > _SMALL_BYTES else None
+        amount = min(COPIES * size, MAX_DECODED_BYTES)  # more would never be free beside a large input of the same job
+        memory = await self.reserve(customer, amount) if amount > _SMALL_BYTES else None
         return InputBlobs([await file.read(0, file.size) for file in files], memory)
 
     async def open(self, customer: str, blob: BlobName, *, at: str, max_bytes: int) -> InputFile:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from shared.actions.base import InputBlob, InputBlobs, action_named
+from shared.actions.respond import MAX_FILE_BYTES
 from shared.contract.job import Job, decode_job
 from shared.contract.names import BlobName, NamedBlob
 from shared.errors import InvalidJob, Throttled
@@ -148,6 +149,19 @@ async def test_large_inputs_wait_for_memory(monkeypatch: pytest.MonkeyPatch):
     del kept, waiting
     await asyncio.sleep(0.01)
     assert {} == inputs._memory.taken
+
+
+async def test_a_job_with_a_large_input_may_name_the_largest_blobs(monkeypatch: pytest.MonkeyPatch):
+    """It has memory itself, so that all of a customer's would never be free."""
+    monkeypatch.setattr(module, "MAX_WAIT_S", 0.01)
+    blobs = MemoryBlobs()
+    for name in ("a", "b"):
+        await blobs.write("inputs", f"acme/{name}", bytes(MAX_INPUT_BYTES), "")
+    inputs = Inputs(SETTINGS, blobs)
+    own = await inputs.reserve("acme", MAX_INPUT_BYTES)
+    named = [NamedBlob(BlobName("inputs", f"acme/{name}"), "x") for name in ("a", "b")]
+    read = await inputs.read_all("acme", named, max_bytes=MAX_FILE_BYTES)
+    assert (2, True) == (len(read.data), own is not None)
 
 
 async def test_blobs_of_one_request_take_memory_at_once(monkeypatch: pytest.MonkeyPatch):
