@@ -21,7 +21,7 @@ from shared.billing.media_tokens import (
     speaks,
     without_media,
 )
-from shared.billing.unseen_inputs import has_unseen_input, is_open_ended
+from shared.billing.unseen_inputs import has_unseen_input, is_open_ended, names_unseen
 from shared.contract.chat import LIMITS, Chat, answer_limit, thinking_budget, whole_number
 from shared.contract.decoding import json_object
 from shared.contract.edit_image import EditImage
@@ -39,6 +39,7 @@ MIN_OUTPUT_TOKENS = 256
 """No lower limit is sent: the answer would be cut short and paid for all the same."""
 _RAW_LIMITS = {"chat/completions": LIMITS, "completions": ("max_tokens",), "responses": ("max_output_tokens",)}
 """The parameters that limit an answer's tokens, by operation."""
+_ANSWERED = frozenset({"chat/completions", "responses"})
 _CHOICES = ("n", "best_of")
 _STORED = frozenset({"responses", "batches"})
 """What is stored at the provider, with its usage."""
@@ -182,7 +183,8 @@ def _raw(request: RawRequest) -> Estimate | None:
         return Estimate([len(request.content)], [0], [1])
     body = json_object(request.content)
     result = _of_body(operation, body, len(request.content))
-    return None if result.takes_limit or (operation == "responses" and has_unseen_input(body)) else result
+    is_open = operation in _ANSWERED and (has_unseen_input(body) or names_unseen(request.content))
+    return None if result.takes_limit or is_open else result
 
 
 def _of_body(operation: str, body: Mapping[str, Any], size: int) -> Estimate:

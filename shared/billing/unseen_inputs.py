@@ -22,6 +22,7 @@ _OWN_TOOLS = (None, "function", "custom")
 _DOCUMENTS = {"file": "file", "document": "source"}
 """Content parts with documents, as OpenAI has them and as Claude has them: the member that says where one is."""
 _PLACES = ("file_id", "url")
+_MARKS = (b'"file_id"', b'"file_url"', b'"web_search_options"')
 
 
 def is_open_ended(chat: Chat) -> bool:
@@ -38,6 +39,11 @@ def is_open_ended(chat: Chat) -> bool:
 def has_unseen_input(body: Mapping[str, Any]) -> bool:
     """Return whether `responses` adds to the input what the provider has stored, or what its own tools return."""
     return not _are_own(body.get("tools")) or any(body.get(name) is not None for name in _OF_RESPONSES)
+
+
+def names_unseen(content: bytes) -> bool:
+    """Return whether a request's JSON names a file that is elsewhere, or has the provider search."""
+    return any(mark in content for mark in _MARKS)  # within a text, the second quote has a backslash before it
 
 
 def unseen_images(request: Any, *, pages: int) -> int:

@@ -72,26 +72,28 @@ class Respond(Struct, frozen=True):
     def is_open_ended(self) -> bool:
         """Whether the input has more than the job says: an earlier response, or files."""
         return self.previous_response_id is not None or any(
-            part["type"] == "input_file" or "blob" in part for part, _ in self._parts()
+            part["type"] == "input_file" or "blob" in part for part, _ in self._parts("content", "output")
         )
 
     @property
     def images(self) -> int:
         """How many images the input has."""
-        return sum(part["type"] == "input_image" for part, _ in self._parts())
+        return sum(part["type"] == "input_image" for part, _ in self._parts("content", "output"))
 
     def blob_parts(self) -> Iterator[BlobPart]:
         """Yield the content parts that name a blob. Raises InvalidJob."""
-        for part, at in self._parts():
+        for part, at in self._parts("content"):
             if part["type"] in _FILES and "blob" in part:
                 yield BlobPart(part, named_blob(part["blob"], at=f"{at}.blob"))
 
-    def _parts(self) -> Iterator[tuple[dict[str, Any], str]]:
+    def _parts(self, *names: str) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield the content parts in these members of items. A function's `output` may have some, too."""
         for index, item in enumerate(self.input if isinstance(self.input, list) else ()):
-            content = item.get("content")
-            for number, part in enumerate(content if isinstance(content, list) else ()):
-                if isinstance(part, dict) and isinstance(part.get("type"), str):
-                    yield part, f"input.input[{index}].content[{number}]"
+            for name in names:
+                content = item.get(name)
+                for number, part in enumerate(content if isinstance(content, list) else ()):
+                    if isinstance(part, dict) and isinstance(part.get("type"), str):
+                        yield part, f"input.input[{index}].{name}[{number}]"
 
 
 def decode_respond(data: Raw | bytes) -> Respond:
