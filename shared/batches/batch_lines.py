@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.batches.parts import BatchParts
 from shared.batches.records import BatchRecord
@@ -13,6 +13,10 @@ from shared.storage.base import Blobs, Row, Table
 from shared.storage.bulk import read_pages
 
 _MAX_BODY = 64 * 1024 * 1024
+MAX_KEPT_BYTES = 4 * 1024 * 1024
+"""Of lines that are read once for two uses."""
+_SIZES = ("size", TAKEN_OUT)
+_BODIES = ("job_id", "digest", "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +27,30 @@ class BatchLines:
     blobs: Blobs
     container: str
     batch: BatchRecord
+    _kept: list[Row] = field(default_factory=list, compare=False)
+    """Those that are to be sent, once they are measured, if they are few. None leaves or joins the batch any more."""
 
     async def measure(self) -> tuple[int, int]:
         """Return how many lines there are, and how many bytes their bodies have. Raises StorageUnavailable."""
-        rows = [row async for row in line_rows(self.table, self.batch, "size", TAKEN_OUT)]
-        sizes = [row.values["size"] for row in rows if not row.values.get(TAKEN_OUT)]
-        return len(sizes), sum(sizes)
+        keeps = self.batch.bytes <= MAX_KEPT_BYTES
+        columns = (*_SIZES, *_BODIES) if keeps else _SIZES
+        rows = [row async for row in self._rows(*columns)]
+        if keeps:
+            self._kept[:] = rows
+        return len(rows), sum(row.values["size"] for row in rows)
 
     async def bodies(self) -> AsyncIterator[tuple[int, bytes]]:
         """Iterate over the numbers and bodies of its lines. Raises StorageUnavailable."""
-        async for row in line_rows(self.table, self.batch, "job_id", "digest", "body", TAKEN_OUT):
-            if not row.values.get(TAKEN_OUT):
+        for row in self._kept:
+            yield line_number(row.key), await self._body(row)
+        if not self._kept:
+            async for row in self._rows(*_BODIES, TAKEN_OUT):
                 yield line_number(row.key), await self._body(row)
+
+    async def _rows(self, *columns: str) -> AsyncIterator[Row]:
+        async for row in line_rows(self.table, self.batch, *columns):
+            if not row.values.get(TAKEN_OUT):
+                yield row
 
     async def _body(self, row: Row) -> bytes:
         body: bytes | None = row.values.get("body")
