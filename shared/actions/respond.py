@@ -21,7 +21,7 @@ from shared.actions.operation import JsonOperation
 from shared.billing.usage import call_of_values
 from shared.connections.connection import Connection
 from shared.contract.decoding import condensed, json_object
-from shared.contract.respond import Respond, decode_respond
+from shared.contract.respond import Respond, decode_respond, part_lists
 from shared.errors import ContentFiltered, InvalidJob, JobCancelled, JobError, ProviderUnavailable, UpstreamFacts
 from shared.upstream.capabilities import SAMPLING
 from shared.upstream.error_body import filter_detail, filter_verdicts, read_refusal
@@ -108,9 +108,7 @@ async def _with_files(request: Respond, ctx: Context, memory: list[object]) -> s
         for each, data in zip(parts, blobs.data, strict=True)
     }
     return [
-        {**item, "content": [urls.get(id(part), part) for part in item["content"]]}
-        if isinstance(item.get("content"), list)
-        else item
+        {**item, **{name: [urls.get(id(part), part) for part in parts] for name, parts in part_lists(item).items()}}
         for item in request.input
     ]
 

@@ -27,6 +27,7 @@ INSTEAD = {
 }
 """What `parameters` can't hold, and what to do about it."""
 _FILES = frozenset({"input_image", "input_file"})
+_PART_LISTS = ("content", "output")
 Items = Annotated[list[dict[str, Any]], Meta(min_length=1, description="a list of at least one item")]
 
 
@@ -72,28 +73,31 @@ class Respond(Struct, frozen=True):
     def is_open_ended(self) -> bool:
         """Whether the input has more than the job says: an earlier response, or files."""
         return self.previous_response_id is not None or any(
-            part["type"] == "input_file" or "blob" in part for part, _ in self._parts("content", "output")
+            part["type"] == "input_file" or "blob" in part for part, _ in self._parts()
         )
 
     @property
     def images(self) -> int:
         """How many images the input has."""
-        return sum(part["type"] == "input_image" for part, _ in self._parts("content", "output"))
+        return sum(part["type"] == "input_image" for part, _ in self._parts())
 
     def blob_parts(self) -> Iterator[BlobPart]:
         """Yield the content parts that name a blob. Raises InvalidJob."""
-        for part, at in self._parts("content"):
+        for part, at in self._parts():
             if part["type"] in _FILES and "blob" in part:
                 yield BlobPart(part, named_blob(part["blob"], at=f"{at}.blob"))
 
-    def _parts(self, *names: str) -> Iterator[tuple[dict[str, Any], str]]:
-        """Yield the content parts in these members of items. A function's `output` may have some, too."""
+    def _parts(self) -> Iterator[tuple[dict[str, Any], str]]:
         for index, item in enumerate(self.input if isinstance(self.input, list) else ()):
-            for name in names:
-                content = item.get(name)
-                for number, part in enumerate(content if isinstance(content, list) else ()):
+            for member, parts in part_lists(item).items():
+                for number, part in enumerate(parts):
                     if isinstance(part, dict) and isinstance(part.get("type"), str):
-                        yield part, f"input.input[{index}].{name}[{number}]"
+                        yield part, f"input.input[{index}].{member}[{number}]"
+
+
+def part_lists(item: Mapping[str, Any]) -> Mapping[str, list[Any]]:
+    """Return the lists of content parts that an item has, by their members: a message's, and a tool's results."""
+    return {member: item[member] for member in _PART_LISTS if isinstance(item.get(member), list)}
 
 
 def decode_respond(data: Raw | bytes) -> Respond:

@@ -147,6 +147,16 @@ async def test_blobs_become_data_urls() -> None:
     assert ctx.memory is not None
 
 
+async def test_blobs_of_a_tools_results_become_data_urls() -> None:
+    """As those of a message."""
+    result = {"type": "function_call_output", "call_id": "c"}
+    part = {"type": "input_file", "blob": "inputs/contoso/a"}
+    _, ctx = await run({"input": [{**result, "output": [part]}, {**result, "output": "x"}]}, blobs={"contoso/a": PDF})
+    data = f"data:application/pdf;base64,{base64.b64encode(PDF).decode()}"
+    output = [{"type": "input_file", "filename": "a", "file_data": data}]
+    assert [{**result, "output": output}, {**result, "output": "x"}] == sent(ctx)["input"]
+
+
 async def test_blobs_that_are_no_image_are_refused() -> None:
     """By a sentence that names the member."""
     items = [{"role": "user", "content": [{"type": "input_image", "blob": "inputs/contoso/a"}] * 3}]

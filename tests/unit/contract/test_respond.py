@@ -70,11 +70,13 @@ def test_parts_with_blobs_are_found() -> None:
             ],
         },
         {"role": "user", "content": "plain"},
+        {"type": "function_call_output", "output": [{"type": "input_image", "blob": "inputs/c/c.png"}]},
     ]
     named = decode_respond(json.dumps({"input": items}).encode()).blobs
     assert [
         (BlobName("inputs", "c/a.pdf"), "input.input[1].content[1].blob"),
         (BlobName("inputs", "c/b.png"), "input.input[1].content[2].blob"),
+        (BlobName("inputs", "c/c.png"), "input.input[3].output[0].blob"),
     ] == [(each.blob, each.at) for each in named]
 
 
