@@ -19,6 +19,17 @@ from shared.errors import InvalidJob
 _SYSTEM = frozenset({"system", "developer"})
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _PDF = "application/pdf"
+_STARTS = {
+    "iVBORw0KGgo": "image/png",
+    "/9j/": "image/jpeg",
+    "R0lGOD": "image/gif",
+    "UklGR": "image/webp",
+    "JVBERi0": _PDF,
+}
+"""
+How data begins in base64, and what it is: others look at it alone, and take `image/jpg` or a JPEG that is called PNG,
+which Claude refuses.
+"""
 _READ = frozenset(
     {
         *("role", "content", "cache_control", "tool_calls", "tool_call_id", "is_error", "refusal"),
@@ -199,4 +210,6 @@ def _base64(url: str, here: str) -> dict[str, Any]:
     match = _DATA_URL.match(url)
     if match is None:
         raise InvalidJob(f"`{here}` must be a data URL with a media type and base64, as in data:image/png;base64,….")
-    return {"type": "base64", "media_type": match["type"].lower(), "data": url[match.end() :]}
+    data = url[match.end() :]
+    kind = next((kind for start, kind in _STARTS.items() if data.startswith(start)), match["type"].lower())
+    return {"type": "base64", "media_type": kind, "data": data}

@@ -139,6 +139,35 @@ def test_an_earlier_answer_keeps_its_thinking_and_its_blocks():
     assert blocks == result.messages[3]["content"]
 
 
+@pytest.mark.parametrize(
+    ("said", "data", "sent"),
+    [
+        ("image/jpg", "/9j/4AAQ", "image/jpeg"),
+        ("image/png", "/9j/4AAQ", "image/jpeg"),
+        ("application/octet-stream", "iVBORw0KGgo=", "image/png"),
+        ("image/png", "R0lGODlh", "image/gif"),
+        ("image/jpeg", "UklGRg==", "image/webp"),
+        ("image/HEIC", "AAAA", "image/heic"),
+    ],
+)
+def test_a_picture_is_what_its_data_is(said: str, data: str, sent: str):
+    """OpenAI takes it whatever its URL says; Claude refuses what is called something else."""
+    content = [{"type": "image_url", "image_url": {"url": f"data:{said};base64,{data}"}}]
+
+    (message,) = read_conversation([{"role": "user", "content": content}]).messages
+
+    assert {"type": "base64", "media_type": sent, "data": data} == message["content"][0]["source"]
+
+
+def test_a_pdf_is_one_whatever_it_is_called():
+    """Of a file without a type, the data says it."""
+    content = [{"type": "file", "file": {"file_data": "data:application/octet-stream;base64,JVBERi0="}}]
+
+    (message,) = read_conversation([{"role": "user", "content": content}]).messages
+
+    assert "application/pdf" == message["content"][0]["source"]["media_type"]
+
+
 @pytest.mark.parametrize("media_type", ["text/plain;charset=utf-8", "text/Markdown"])
 def test_a_text_is_a_document_of_its_own_kind(media_type: str):
     """Claude takes PDFs alone as base64."""
