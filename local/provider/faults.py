@@ -55,6 +55,8 @@ class RouteFault:
     message: str = "A test injected this error."
     headers: Mapping[str, str] = field(default_factory=dict)
     after_s: float = 0.5
+    path: str = ""
+    """It happens only to requests whose path contains this, such as the id of a response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,9 @@ class Faults:
         """Let a fault happen to a route, such as `batches.create` (server.ROUTES has all), or to any: `*`."""
         self.routes.add((name, fault), times)
 
-    def take_route(self, name: str) -> RouteFault | None:
+    def take_route(self, name: str, path: str) -> RouteFault | None:
         """Return the fault that happens to a request of this route."""
-        taken = self.routes.take(lambda each: each[0] in (name, "*"))
+        taken = self.routes.take(lambda each: each[0] in (name, "*") and each[1].path in path)
         return taken and taken[1]
 
     def clear(self) -> None:

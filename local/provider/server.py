@@ -102,7 +102,7 @@ class Endpoint:
             return _error(ApiError(404, "not_found", f"Unknown request URL: {http.method} {http.path}."), account.style)
         await self.timers.run_due(MAX_CATCH_UP_S)
         request = Request(http, account, route, self.clock())
-        fault = account.faults.take_route(route.name)
+        fault = account.faults.take_route(route.name, http.path)
         if fault is not None and fault.kind not in _DONE_FIRST:
             await http.read()
             response: web.Response | None = await _instead(http, fault, account.style)

@@ -14,9 +14,9 @@ from shared.jobs.crash_log import log_text
 from shared.jobs.job_updates import JobUpdates
 from shared.jobs.response_context import read_head
 from shared.jobs.response_requests import NOT_FOUND, send_request
-from shared.jobs.response_rows import LAST, PREFIX, names_of
 from shared.jobs.response_steps import last_creation
 from shared.jobs.versions import NewerVersion
+from shared.jobs.waiting_rows import LAST, PREFIX, names_of
 from shared.storage.base import Row
 from shared.storage.bulk import gather_limited, read_pages
 from shared.upstream.messages import Response
@@ -66,7 +66,7 @@ async def _erase(parts: BatchParts, row: Row, erasure: ResponseErasure) -> None:
         connection = await parts.connections.resolve(customer, connection_name)
         if not is_at(connection, account):
             raise ConnectionInvalid(_MOVED.format(connection_name))
-        if await _is_cancelled(parts, connection, model, name):
+        if await _is_cancelled(parts, connection, model, name) and name not in erasure.cancelled:
             erasure.cancelled.append(name)
     except (JobError, RetryLater) as exc:
         erasure.left[name] = log_text(exc)

@@ -1,55 +1,45 @@
 """
 A turn at a poll: one look at all responses of a connection that are due, and their jobs continue (see `jobs.polls`).
 
-It reads the rows of what is waited for, and writes none of them unless their job is woken. What a response has come to
-is not kept: its job reads it once more. An error ends nothing. One that all others would meet ends the turn, and the
-next one goes on where this one was.
+It reads the rows of the looks that are due, the earliest first, and replaces each by one of the next look, or deletes
+it if the job is woken. What a response has come to is not kept: its job reads it once more. An error ends nothing. One
+that all others would meet ends the turn; the next one begins with those that it has not looked at, and what was refused
+comes after them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import islice
 
-from shared.actions.respond import ENDED
+from shared.batches.look_requests import LookRequests
 from shared.batches.parts import BatchParts
 from shared.clock import now
-from shared.connections.account import is_at
-from shared.connections.connection import Connection
-from shared.errors import (
-    ConnectionFault,
-    CredentialRejected,
-    JobError,
-    RateLimited,
-    RetryLater,
-    StorageUnavailable,
-    UpstreamError,
-)
-from shared.event_names import NAMESPACE, RESPONSES_DELAYED
+from shared.errors import StorageUnavailable
 from shared.jobs.batch_message import BatchMessage
-from shared.jobs.crash_log import log_text
-from shared.jobs.drain import WorkerStopping
-from shared.jobs.polls import TIMER, TURN_S, Poll, Polls
-from shared.jobs.response_context import read_head
-from shared.jobs.response_looks import MAX_WAIT_S, MIN_WAIT_S, next_look
-from shared.jobs.response_requests import FAULT_WAIT_S, NOT_FOUND, NOT_FOUND_FOR_S, send_request
-from shared.jobs.response_rows import State, has_candidate, row_key, wake
-from shared.storage.base import Row
-from shared.storage.bulk import gather_limited, read_pages
+from shared.jobs.polls import TIMER, Poll, Polls
+from shared.jobs.response_looks import MIN_WAIT_S
+from shared.jobs.response_rows import ResponseRows, creation_key, wake
+from shared.jobs.waiting_rows import (
+    creation_of,
+    look_range,
+    look_row,
+    look_time,
+    names_of,
+    response_key,
+    response_row,
+)
+from shared.storage.base import MAX_TRANSACTION_ROWS, Row
+from shared.storage.bulk import delete_rows, gather_limited, read_pages
 
-_REFUSED_WAIT_S = 15.0
-"""After a refusal for too many requests that names no wait."""
 _MAX_TASKS = 10_000
-"""Looks that one turn makes, and jobs that it wakes beside those whose response has ended: each takes memory."""
+"""Looks that one turn makes: each takes memory."""
+_PART = MAX_TRANSACTION_ROWS - 1
+"""Rows that are inserted at once, beside the poll's own."""
 _LIMIT_S = 600.0
 """After which a turn is cut off, whatever it waits for: at host.json's `functionTimeout`, the host ends the worker."""
-
-log = logging.getLogger(NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,113 +58,125 @@ class ResponsePoll:
         turn = _Turn(self.parts, poll)
         try:
             async with asyncio.timeout(_LIMIT_S):
-                waiting = await turn.run()
+                if poll.has_looks or await turn.add_looks():
+                    await turn.run()
+                    await turn.end()
         except (StorageUnavailable, TimeoutError) as exc:  # whoever was not woken is looked at once more
             delay_s = exc.delay_s if isinstance(exc, StorageUnavailable) else MIN_WAIT_S
             due_at = now() + timedelta(seconds=delay_s)
-            await polls.rest(poll, due_at, entry_by=due_at)
-            return
-        if not waiting:
-            await polls.end(poll)
-            return
-        soon, look_at = now() + timedelta(seconds=MIN_WAIT_S), turn.next_look(waiting)
-        wake_at = min(row.values["wake_at"] for row in waiting)
-        entry_by = min(look_at, wake_at - TIMER)  # a job is woken before its deadline even if the timer is late
-        await polls.rest(turn.result, max(min(look_at, wake_at), soon), entry_by=max(entry_by, soon))
+            await polls.rest(turn.poll, due_at, entry_by=due_at)
 
 
 @dataclass(slots=True)
 class _Turn:
     parts: BatchParts
     poll: Poll
-    _ends_at: float = field(default_factory=lambda: time.monotonic() + TURN_S)
-    _pause_s: float | None = None
-    """Set once no more requests are made: for so long."""
-    _after: str = ""
-    """The key of the first row that was due, but not looked at."""
+    _requests: LookRequests = field(init=False)
+    _later: list[Row] = field(default_factory=list)
+    """Looks that are still to be made, as they stand: the first of them."""
+    _next: list[Row] = field(default_factory=list)
+    """Looks after those that were made."""
+    _over: list[str] = field(default_factory=list)
+    """The keys of the rows that are not needed any more."""
+    _is_cut: bool = False
+    """Whether more are due than one turn takes."""
 
-    async def run(self) -> list[Row]:
-        """Look, and wake jobs. Return the rows of those that still wait. Raises StorageUnavailable."""
-        first = row_key(self.poll.connection, "")
-        state: State = "waiting"
-        pages = read_pages(self.parts.table, self.poll.customer, first, f"{first}~", where={"state eq": state})
-        rows = [row async for page in pages for row in page]
+    def __post_init__(self) -> None:
+        self._requests = LookRequests(self.parts, self.poll)
+
+    async def run(self) -> None:
+        """Look, and wake jobs. Raises StorageUnavailable."""
+        due, at = await self._read(), now()
+        is_ready = await gather_limited(self._is_ready(row) for row in due)
+        ready = [row for row, is_one in zip(due, is_ready, strict=True) if is_one]
+        others = [row for row, is_one in zip(due, is_ready, strict=True) if not is_one]
+        looks = await self._requests.look_at([row for row in others if row.values["response"]])
+        ended = [row for row in others if looks.get(row.key)]
+        goes_on = await gather_limited(wake(self.parts.schedule, row) for row in (*ready, *ended))
+        for row, is_waiting in zip((*ready, *ended), goes_on, strict=True):
+            self._over += [row.key, *([] if is_waiting else self._left_by(row))]
+        for row in others:
+            look = looks.get(row.key, False)
+            if look is None:
+                self._later.append(row)
+            elif not look:
+                # After those that were not looked at, if it was refused.
+                again_at = now() + timedelta(seconds=self._requests.pause_s or 0)
+                self._next.append(self._look_row(creation_of(row), row, at, again_at))
+                self._over.append(row.key)
+
+    async def end(self) -> None:
+        """Write when the next looks are due. Raises StorageUnavailable."""
+        polls, over = Polls(self.parts.schedule), [Row(self.poll.customer, key, {}) for key in self._over]
+        rows = [*self._next, *self._later]
+        if not rows and not self._is_cut:
+            await delete_rows(self.parts.table, over)
+            await polls.end(self.poll)
+            return
+        if not await self._add(self._next[_PART:]):
+            return
         at = now()
-        ready = {row.key for row in rows if has_candidate(row) or row.values["wake_at"] <= at}
-        ended = await self._ended([row for row in rows if row.key not in ready and self._is_due(row)])
-        # Those that are ready are so in the next turn, too.
-        woken = ended.union(islice(ready, _MAX_TASKS))
-        await gather_limited(wake(self.parts.schedule, row) for row in rows if row.key in woken)
-        return [row for row in rows if row.key not in woken]
+        soon, wake_at = at + timedelta(seconds=MIN_WAIT_S), min((row.values["wake_at"] for row in rows), default=at)
+        look_at = at if self._is_cut else min(map(look_time, rows))
+        if self._requests.pause_s is not None:
+            look_at = at + timedelta(seconds=self._requests.pause_s)
+        entry_by = min(look_at, wake_at - TIMER)  # a job is woken before its deadline even if the timer is late
+        due_at, result = max(min(look_at, wake_at), soon), replace(self.poll, looked_until=self.poll.pass_at)
+        if await polls.rest(result, due_at, entry_by=max(entry_by, soon), looks=self._next[:_PART]):
+            await delete_rows(self.parts.table, over)
 
-    @property
-    def result(self) -> Poll:
-        """The poll after the turn."""
-        if self._after:
-            return replace(self.poll, after=self._after)
-        return replace(self.poll, looked_until=self.poll.pass_at, after="")
+    async def add_looks(self) -> bool:
+        """
+        Add what a worker of version 4 has not written of those that wait. Return whether the turn goes on.
 
-    def next_look(self, waiting: Sequence[Row]) -> datetime:
-        """Return when the next look is due."""
-        if self._pause_s is not None:
-            return now() + timedelta(seconds=self._pause_s)
-        return min(next_look(row.values["at"], self.poll.pass_at) for row in waiting)
+        Raises StorageUnavailable.
+        """
+        poll, first = self.poll, creation_key(self.poll.connection, "")
+        pages = read_pages(self.parts.table, poll.customer, first, f"{first}~", where={"state eq": "waiting"})
+        async for page in pages:
+            names = poll.customer, poll.connection
+            rows = [self._look_row(names_of(row)[1], row, poll.looked_until, poll.looked_until) for row in page]
+            rows += [response_row(*names, names_of(row)[1], row.values) for row in page if row.values["response"]]
+            if not await self._add(rows):
+                return False
+        self.poll = replace(self.poll, has_looks=True)
+        return True
 
-    def _is_due(self, row: Row) -> bool:
-        is_next = row.values["response"] and row.key >= self.poll.after
-        return is_next and next_look(row.values["at"], self.poll.looked_until) <= self.poll.pass_at
+    async def _read(self) -> list[Row]:
+        """Return the looks that are due, of each response one."""
+        due, after = dict[str, Row](), ""
+        while True:
+            page = await self.parts.table.page(self.poll.customer, *look_range(self.poll.connection), after=after)
+            for row in page.rows:
+                if look_time(row) > self.poll.pass_at or len(due) == _MAX_TASKS:
+                    self._later.append(row)
+                elif due.setdefault(creation_of(row), row) is not row:
+                    self._over.append(row.key)  # its job has waited again
+            after = page.after
+            self._is_cut = bool(after) and not self._later
+            if self._later or not after or len(due) == _MAX_TASKS:
+                return [*due.values()]
 
-    async def _ended(self, rows: Sequence[Row]) -> set[str]:
-        """Return the keys of those whose response has ended, or is gone."""
-        if not rows:
-            return set()
-        try:
-            connection = await self.parts.connections.resolve(self.poll.customer, self.poll.connection)
-        except (ConnectionFault, RetryLater) as exc:
-            self._after = rows[0].key
-            self._pause(exc, exc.delay_s if isinstance(exc, RetryLater) else FAULT_WAIT_S)
-            return set()
-        rows = [row for row in rows if is_at(connection, row.values["account"])]
-        rows, left = rows[:_MAX_TASKS], rows[_MAX_TASKS:]
-        looks = await gather_limited(self._look(connection, row) for row in rows)
-        not_looked_at = [row for row, look in zip(rows, looks, strict=True) if look is None] + left
-        if not_looked_at:
-            self._after, self._pause_s = not_looked_at[0].key, self._pause_s or 0
-        return {row.key for row, look in zip(rows, looks, strict=True) if look}
+    async def _is_ready(self, row: Row) -> bool:
+        """Return whether a job goes on whatever its response has come to, or if nobody knows which one that is."""
+        if row.values["wake_at"] <= now():
+            return True
+        names = self.poll.customer, self.poll.connection, creation_of(row)
+        return not row.values["response"] and bool(await ResponseRows(self.parts.table).candidates(*names))
 
-    async def _look(self, connection: Connection, row: Row) -> bool | None:
-        """Return whether a response has ended, or is gone; None if it was not looked at."""
-        if time.monotonic() >= self._ends_at:
-            self._pause_s = self._pause_s or 0
-        if self._pause_s is not None:
-            return None
-        client, drain, values = self.parts.client, self.parts.drain, row.values
-        try:
-            response = await send_request(client, drain, connection, values["model"], values["response"])
-        except WorkerStopping as exc:
-            self._pause_s = exc.delay_s
-        except (CredentialRejected, ConnectionFault) as exc:  # also of an address that may not be called any more
-            self._pause(exc, FAULT_WAIT_S)
-            if await self._is_rotated(connection):
-                self._pause_s = 0
-        except UpstreamError as exc:
-            wait_s = exc.facts.retry_after_s or (_REFUSED_WAIT_S if isinstance(exc, RateLimited) else 0)
-            if wait_s:
-                self._pause(exc, min(wait_s, MAX_WAIT_S))
-                return None
-            is_old = (now() - values["at"]).total_seconds() > NOT_FOUND_FOR_S
-            return is_old and exc.facts.status in NOT_FOUND
-        else:
-            return read_head(response).status in ENDED
-        return None
+    async def _add(self, looks: Sequence[Row]) -> bool:
+        """Insert rows; return False if the turn is another's, or over."""
+        for start in range(0, len(looks), _PART):
+            changed = await Polls(self.parts.schedule).add(self.poll, looks[start : start + _PART])
+            if changed is None:
+                return False
+            self.poll = changed
+        return True
 
-    async def _is_rotated(self, connection: Connection) -> bool:
-        try:
-            return await self.parts.connections.find_rotated(connection) is not None
-        except (JobError, RetryLater):
-            return False  # the next turn meets it
+    def _look_row(self, creation: str, row: Row, after: datetime, not_before: datetime) -> Row:
+        return look_row(self.poll.customer, self.poll.connection, creation, row.values, after, not_before)
 
-    def _pause(self, reason: Exception, seconds: float) -> None:
-        self._pause_s = seconds
-        names = RESPONSES_DELAYED, self.poll.customer, self.poll.connection
-        log.warning("%s customer=%s connection=%s delay_s=%.0f %s", *names, seconds, log_text(reason))
+    def _left_by(self, look: Row) -> list[str]:
+        """Return the keys of the other rows of a job that has ended."""
+        connection, response = self.poll.connection, look.values["response"]
+        return [response_key(connection, response)] if response else [creation_key(connection, creation_of(look))]

@@ -10,16 +10,18 @@ minutes; other entries of the poll, which the row does not name, do nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from shared.clock import now
 from shared.jobs.batch_message import BatchMessage, encode_poll_message
-from shared.jobs.response_rows import PREFIX
 from shared.jobs.schedule import Schedule
 from shared.jobs.schedule_entries import add_poll_entry
-from shared.storage.base import MAX_HIDDEN_S, Row, RowChanged, RowExists
+from shared.jobs.waiting_rows import PREFIX
+from shared.storage.base import MAX_HIDDEN_S, Row, RowChanged
+from shared.storage.bulk import missing
 
 TURN_S = 60.0
 """After which a turn begins no request."""
@@ -35,7 +37,7 @@ HIDDEN_FOR = timedelta(seconds=45)
 """At most, until a look of a young response; the schedule sends the message for a later one."""
 _SLACK = timedelta(seconds=1)
 """By which a look may be later than a job asks for."""
-_COLUMNS = ("generation", "due_at", "lease_until", "entry_at", "looked_until", "pass_at", "after")
+_COLUMNS = ("generation", "due_at", "lease_until", "entry_at", "looked_until", "pass_at", "after", "has_looks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,9 @@ class Poll:
     pass_at: datetime
     """And these are being made that were due by then."""
     after: str = ""
-    """The key of the row at which that goes on; empty: none has been made."""
+    """As a worker of version 4 reads it, which has no rows of looks."""
+    has_looks: bool = False
+    """Whether all that is waited for has a look's row (see `jobs.waiting_rows`)."""
     etag: str = ""
 
     @property
@@ -72,7 +76,7 @@ def poll_key(connection: str) -> str:
 
 def read_poll(row: Row) -> Poll:
     """Return the poll in its row."""
-    values: dict[str, Any] = {name: row.values[name] for name in _COLUMNS}
+    values: dict[str, Any] = {name: row.values[name] for name in _COLUMNS if name in row.values}
     return Poll(row.partition, row.key.removeprefix(PREFIX), **values, etag=row.etag)
 
 
@@ -82,13 +86,19 @@ class Polls:
 
     schedule: Schedule
 
-    async def join(self, customer: str, connection: str, by: datetime) -> None:
-        """Have the connection's responses be looked at by a time, at the latest."""
+    async def join(self, customer: str, connection: str, by: datetime, waiting: str) -> None:
+        """
+        Have the connection's responses be looked at by a time, at the latest.
+
+        `waiting`: the key of a row that says that one is waited for. If that is gone, because the customer was erased
+        or the job has ended, no poll begins.
+        """
         while True:
             at, row = now(), await self._read(customer, connection)
             if row is None:
-                poll, due_at = Poll(customer, connection, 0, at, at, at, at, at), max(by, at)
-                if await self._begin(_next(poll, due_at, due_at - TIMER), at):
+                poll, due_at = Poll(customer, connection, 0, at, at, at, at, at, has_looks=True), max(by, at)
+                row = await self.schedule.table.read(customer, waiting)
+                if row is None or await self._begin(_next(poll, due_at, due_at - TIMER), at, row):
                     return
                 continue
             poll = read_poll(row)
@@ -115,34 +125,50 @@ class Polls:
             if poll.generation != message.generation or poll.lease_until > at:
                 return None
             ends_at = at + LEASE
-            taken = replace(poll, lease_until=ends_at, due_at=ends_at, pass_at=poll.pass_at if poll.after else at)
+            taken = replace(poll, lease_until=ends_at, due_at=ends_at, pass_at=at)
             if (changed := await self._change(poll, taken)) is not None:
                 return changed
 
-    async def rest(self, poll: Poll, due_at: datetime, *, entry_by: datetime) -> None:
-        """End a turn. The next look is due then. If the schedule sends the message for it, it does by `entry_by`."""
-        current = poll
-        while True:
-            kept = replace(poll, etag=current.etag, entry_at=current.entry_at)
-            changed = replace(_next(kept, due_at, min(due_at, entry_by)), lease_until=now())
-            if await self._change(kept, changed) is not None:
-                await self._send(changed)
-                return
-            row = await self._read(poll.customer, poll.connection)
-            if row is None:
-                return
-            current = read_poll(row)
-            if (current.generation, current.lease_until) != (poll.generation, poll.lease_until):
-                return  # it is another's
+    async def add(self, poll: Poll, looks: Sequence[Row]) -> Poll | None:
+        """Insert rows of looks during a turn. Return the poll as it is then; None if the turn is another's, or over."""
+        current: Poll | None = poll
+        while current is not None:
+            if (changed := await self._change(current, current, looks)) is not None:
+                return changed
+            current = await self._current(poll)
+        return None
+
+    async def rest(self, poll: Poll, due_at: datetime, *, entry_by: datetime, looks: Sequence[Row] = ()) -> bool:
+        """
+        End a turn, and insert rows of looks. The next look is due then. If the schedule sends the message for it, it
+        does by `entry_by`. Return False if the turn is another's, or the poll is gone.
+        """
+        current: Poll | None = poll
+        while current is not None:
             if current.due_at < current.lease_until:  # a job has joined
                 due_at = max(min(due_at, current.due_at), now())
                 entry_by = min(entry_by, due_at - TIMER)
+            kept = replace(poll, etag=current.etag, entry_at=current.entry_at)
+            changed = replace(_next(kept, due_at, min(due_at, entry_by)), lease_until=now())
+            if await self._change(kept, changed, looks) is not None:
+                await self._send(changed)
+                return True
+            current = await self._current(poll)
+        return False
 
     async def end(self, poll: Poll) -> None:
         """End a turn after which nothing is waited for, and the poll with it."""
-        if await self.schedule.table.delete([Row(poll.customer, poll.key, {}, poll.etag)]):
+        has_joined = poll.due_at < poll.lease_until
+        if has_joined or await self.schedule.table.delete([Row(poll.customer, poll.key, {}, poll.etag)]):
             at = now()
             await self.rest(poll, at + TIMER, entry_by=at + TIMER)  # a job has joined, or the schedule was here
+
+    async def _current(self, poll: Poll) -> Poll | None:
+        """Return the poll as it is in a turn that has taken it; None if it is another's, or gone."""
+        row = await self._read(poll.customer, poll.connection)
+        current = None if row is None else read_poll(row)
+        taken = poll.generation, poll.lease_until
+        return current if current is not None and (current.generation, current.lease_until) == taken else None
 
     async def send_again(self, customer: str, connection: str, entry_at: datetime) -> bool:
         """Send a poll's message once more, for an entry of the schedule; return whether it was sent."""
@@ -163,24 +189,30 @@ class Polls:
     async def _read(self, customer: str, connection: str) -> Row | None:
         return await self.schedule.table.read(customer, poll_key(connection))
 
-    async def _begin(self, poll: Poll, at: datetime) -> bool:
+    async def _begin(self, poll: Poll, at: datetime, waiting: Row) -> bool:
         await add_poll_entry(self.schedule.table, poll.customer, poll.connection, poll.entry_at)
+        beside = Row(poll.customer, waiting.key, {}, waiting.etag)
         try:
-            await self.schedule.table.insert(Row(poll.customer, poll.key, _values(poll, at)))
-        except RowExists:
+            await self.schedule.table.merge_and_insert(beside, [Row(poll.customer, poll.key, _values(poll, at))])
+        except RowChanged:
             return False
         await self._send(poll)
         return True
 
-    async def _change(self, poll: Poll, changed: Poll) -> Poll | None:
-        """Return the poll as it is then; None if somebody else has changed it."""
+    async def _change(self, poll: Poll, changed: Poll, looks: Sequence[Row] = ()) -> Poll | None:
+        """Write the poll, and insert rows of looks. Return it as it is then; None if somebody else has changed it."""
         if changed.entry_at != poll.entry_at:
             await add_poll_entry(self.schedule.table, poll.customer, poll.connection, changed.entry_at)
         row = Row(poll.customer, poll.key, _values(changed, now()), poll.etag)
-        try:
-            return replace(changed, etag=await self.schedule.table.merge(row))
-        except RowChanged:
-            return None
+        while True:
+            try:
+                etag, *_ = await self.schedule.table.merge_and_insert(row, looks)
+            except RowChanged as exc:
+                if exc.row is None or exc.row.etag != poll.etag:
+                    return None
+                looks = await missing(self.schedule.table, looks)
+            else:
+                return replace(changed, etag=etag)
 
     async def _send(self, poll: Poll) -> None:
         """Send the message, unless the schedule does."""

@@ -169,10 +169,6 @@ class ResponseContext(ActionContext):
             background = operation.in_background
             operation.set_members(metadata={**metadata, JOB_METADATA: own.name(number)}, **self.members(operation))
             processing = operation.processing
-            if background:
-                await self._rows.begin(
-                    self.connection.customer, self.connection.name, own.name(number), self.attempt.job.id
-                )
             creation = await own.begin(
                 *(number, self.connection, self.model),
                 in_background=background,
@@ -229,8 +225,5 @@ class ResponseContext(ActionContext):
 
     async def _forget(self, creation: Creation) -> None:
         with suppress(StorageUnavailable):  # then the end of the job does it
-            await self._rows.forget(self.connection.customer, self.connection.name, [creation.name])
-
-    @property
-    def _rows(self) -> ResponseRows:
-        return ResponseRows(self.services.schedule.table)
+            rows = ResponseRows(self.services.schedule.table)
+            await rows.forget(self.connection.customer, self.connection.name, [(creation.name, "")])

@@ -89,8 +89,7 @@ class ResponseExecutor(Executor):
         body = await super()._end(attempt, result, result_body, calls)
         own = ResponseSteps(attempt, Steps(attempt, self.services.outputs, self.services.inputs.reserve))
         with suppress(RetryLater):  # then the sweep does it
-            names = [own.name(number) for number in await own.numbers()]
-            job, rows = attempt.job, ResponseRows(self.services.schedule.table)
+            job, created, rows = attempt.job, await own.names(), ResponseRows(self.services.schedule.table)
             for connection in [job.connection] if isinstance(job.connection, str) else job.connection:
-                await rows.forget(job.customer, connection, names)
+                await rows.forget(job.customer, connection, created)
         return body

@@ -1,35 +1,32 @@
 """
-The responses that jobs wait for, or are about to create: `w_{connection}~{creation}`, in the customer's partition. The
-poll of the connection looks at them (see `jobs.polls`), and providers' events, which name nothing else, find the job.
+The creations of responses that have no answer yet: `w_{connection}~{creation}`, in the customer's partition.
 
-A row is inserted before its response is created, says what the job waits for while it does, and is deleted with the end
-of its job; the sweep deletes what is left.
+A row is inserted before its response is created, with the step that says so. Once the provider has said which response
+it is, another row takes its place (see `jobs.waiting_rows`). Until then, what providers' events name and nobody knows
+is noted in it. What a job leaves behind is deleted with its end, or by the sweep.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from datetime import timedelta
 
 from shared.billing.usage import metered_name
 from shared.billing.usage_records import metered_key
 from shared.clock import now
 from shared.jobs.records import job_key
+from shared.jobs.response_looks import next_look
 from shared.jobs.schedule import Schedule
-from shared.storage.base import Row, RowChanged, RowExists, Table
+from shared.jobs.waiting_rows import LAST, PREFIX, look_key, names_of, response_key
+from shared.storage.base import Row, RowChanged, Table
 from shared.storage.bulk import delete_rows, read_pages
 
 MAX_CANDIDATES = 10
 """Responses that one creation without an answer looks at."""
 MAX_AGE = timedelta(days=31)
 """Providers keep responses for 30 days."""
-PREFIX, LAST = "w_", "w`"
-State = Literal["creating", "waiting", "woken"]
-"""What its job does: it creates the response, waits for it, or goes on."""
 
 
 def name_creation(customer: str, job_id: str, incarnation: str, number: int) -> str:
@@ -38,48 +35,49 @@ def name_creation(customer: str, job_id: str, incarnation: str, number: int) -> 
     return hashlib.sha256(names.encode()).hexdigest()[:40]
 
 
+def creation_row(customer: str, connection: str, creation: str, job_id: str) -> Row:
+    """Return the row of a response that is about to be created."""
+    values = {"job_id": job_id, "at": now(), "response": "", "candidates": "", "looked_at": 0}
+    return Row(customer, creation_key(connection, creation), values)
+
+
+def creation_key(connection: str, creation: str) -> str:
+    """Return the key of a creation's row."""
+    return f"{PREFIX}{connection}~{creation}"
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseRows:
     """The rows of all customers. Every method raises StorageUnavailable."""
 
     table: Table
 
-    async def begin(self, customer: str, connection: str, creation: str, job_id: str) -> None:
-        """Say that a response is about to be created."""
-        state: State = "creating"
-        values = {"job_id": job_id, "at": now(), "state": state, "response": "", "candidates": "", "looked_at": 0}
-        with suppress(RowExists):
-            await self.table.insert(Row(customer, row_key(connection, creation), values))
-
-    async def wait(
-        self, customer: str, connection: str, creation: str, *, job_id: str, at: datetime, **values: Any
-    ) -> None:
-        """
-        Say that the job waits: for which response (`response`, empty if that is not known), of which `account` and
-        `model`, and when it is woken at the latest (`wake_at`).
-        """
-        state: State = "waiting"
-        values, key = {**values, "state": state}, row_key(connection, creation)
-        while True:
-            row = await self.table.read(customer, key)
-            try:
-                if row is not None:
-                    await self.table.merge(Row(customer, key, values, row.etag))
-                else:
-                    begun = {"job_id": job_id, "at": at, "candidates": "", "looked_at": 0}
-                    await self.table.insert(Row(customer, key, {**begun, **values}))
-            except (RowChanged, RowExists):  # by an event, or a look
-                continue
-            return
+    async def answered(self, customer: str, connection: str, creation: str) -> None:
+        """Delete the row of a creation whose response is known: few are left for events that name another one."""
+        await delete_rows(self.table, [Row(customer, creation_key(connection, creation), {})])
 
     async def candidates(self, customer: str, connection: str, creation: str) -> Sequence[str]:
         """Return the responses that events have named, that may be the creation's, and that were not looked at."""
-        row = await self.table.read(customer, row_key(connection, creation))
+        row = await self.table.read(customer, creation_key(connection, creation))
         return [] if row is None else row.values["candidates"].split()[row.values["looked_at"] :]
+
+    async def add_candidate(self, customer: str, connection: str, creation: str, response_id: str) -> None:
+        """Note a response that may be the creation's, if that has no answer, and not too many are noted already."""
+        key = creation_key(connection, creation)
+        while (row := await self.table.read(customer, key)) is not None and not row.values["response"]:
+            candidates = row.values["candidates"].split()
+            if response_id in candidates or len(candidates) >= MAX_CANDIDATES:
+                return
+            values = {"candidates": " ".join([*candidates, response_id])}
+            try:
+                await self.table.merge(Row(customer, key, values, row.etag))
+            except RowChanged:  # by its job, or another event
+                continue
+            return
 
     async def looked_at(self, customer: str, connection: str, creation: str, number: int) -> None:
         """Say that so many more of them were looked at, and are others."""
-        while (row := await self.table.read(customer, row_key(connection, creation))) is not None:
+        while (row := await self.table.read(customer, creation_key(connection, creation))) is not None:
             values = {"looked_at": row.values["looked_at"] + number}
             try:
                 await self.table.merge(Row(customer, row.key, values, row.etag))
@@ -87,9 +85,13 @@ class ResponseRows:
                 continue
             return
 
-    async def forget(self, customer: str, connection: str, creations: Sequence[str]) -> None:
-        """Delete the rows of a job that has ended."""
-        await delete_rows(self.table, [Row(customer, row_key(connection, each), {}) for each in creations])
+    async def forget(self, customer: str, connection: str, created: Sequence[tuple[str, str]]) -> None:
+        """Delete the rows of a job that has ended: of its creations, each with its response if that was waited for."""
+        keys = [
+            response_key(connection, response_id) if response_id else creation_key(connection, creation)
+            for creation, response_id in created
+        ]
+        await delete_rows(self.table, [Row(customer, key, {}) for key in keys])
 
     async def remove(self, customer: str, after: str, *, keeps_all: bool = False) -> str:
         """Delete a page of rows whose responses are not kept any more, as the sweep does (see `retention.expiry`)."""
@@ -112,63 +114,35 @@ class ResponseEvents:
         Wake the job that waits for a response; one that nobody knows is noted for each creation of the connection that
         has no answer. A job that has just ended with it does not wait any more. Raises StorageUnavailable.
         """
-        rows = await self._rows(customer, connection, response_id)
-        for row in rows:
-            await wake(self.schedule, row)
-        unanswered = [] if rows else await self._rows(customer, connection, "")
+        row = await self.table.read(customer, response_key(connection, response_id))
+        if row is not None:
+            look = look_key(connection, next_look(row.values["at"], now()), row.values["creation"])
+            if not await wake(self.schedule, row, look=look):
+                await delete_rows(self.table, [Row(customer, row.key, {})])
+            return
+        keys, where = (creation_key(connection, ""), creation_key(connection, "~")), {"response eq": ""}
+        pages = read_pages(self.table, customer, *keys, where=where, columns=())
+        unanswered = [names_of(each)[1] async for page in pages for each in page]
         if unanswered and not await self._is_on_record(customer, response_id):
-            for row in unanswered:
-                await self._add_candidate(row, response_id)
+            for creation in unanswered:
+                await ResponseRows(self.table).add_candidate(customer, connection, creation, response_id)
 
     async def _is_on_record(self, customer: str, response_id: str) -> bool:
         return await self.table.read(customer, metered_key(metered_name("response", response_id))) is not None
 
-    async def _rows(self, customer: str, connection: str, response_id: str) -> list[Row]:
-        keys, where = (f"{PREFIX}{connection}~", f"{PREFIX}{connection}~~"), {"response eq": response_id}
-        return [row async for rows in read_pages(self.table, customer, *keys, where=where) for row in rows]
 
-    async def _add_candidate(self, row: Row | None, response_id: str) -> None:
-        while row is not None and not row.values["response"]:
-            candidates = row.values["candidates"].split()
-            if response_id in candidates or len(candidates) >= MAX_CANDIDATES:
-                return
-            values = {"candidates": " ".join([*candidates, response_id])}
-            try:
-                await self.table.merge(Row(row.partition, row.key, values, row.etag))
-            except RowChanged:  # by its job, or another event
-                row = await self.table.read(row.partition, row.key)
-                continue
-            return
-
-
-def has_candidate(row: Row) -> bool:
-    """Return whether an event has named what may be the creation's, and was not looked at."""
-    return not row.values["response"] and len(row.values["candidates"].split()) > row.values["looked_at"]
-
-
-async def wake(schedule: Schedule, row: Row) -> None:
+async def wake(schedule: Schedule, row: Row, *, look: str = "") -> bool:
     """
-    Have the job in a row go on, which says so itself if it waits again. A job that has ended has left the row.
+    Have the job in a row go on, which says so itself if it waits again. Return False if it has ended, and left the row.
 
-    A job without a message for that is under way. Raises StorageUnavailable.
+    A job without a message for that is under way. `look`: the key of the next look, which is made no more, if it is
+    that. Raises StorageUnavailable.
     """
     job = await schedule.table.read(row.partition, job_key(row.values["job_id"]))
     if job is None or job.values["state"] == "done":
-        await schedule.table.delete([Row(row.partition, row.key, {})])
-        return
+        return False
     if job.values.get("wakeup"):
+        if look:  # before the job can write it again
+            await schedule.table.delete([Row(row.partition, look, {})])
         await schedule.queues.send(schedule.jobs_queue, job.values["wakeup"])
-    state: State = "woken"
-    with suppress(RowChanged):  # it has gone on, or an event was here
-        await schedule.table.merge(Row(row.partition, row.key, {"state": state}, row.etag))
-
-
-def row_key(connection: str, creation: str) -> str:
-    """Return the key of a row."""
-    return f"{PREFIX}{connection}~{creation}"
-
-
-def names_of(row: Row) -> tuple[str, str]:
-    """Return which connection a row is of, and which creation; no creation if it is the connection's poll."""
-    connection, _, creation = row.key.removeprefix(PREFIX).partition("~")
-    return connection, creation
+    return True

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from shared.actions.base import Step
-from shared.billing.usage import UNANSWERED, Call
+from shared.billing.usage import UNANSWERED, Call, total
+from shared.billing.usage_records import RecordLabels, usage_rows
 from shared.clock import now, rfc3339
 from shared.connections.account import account_of
 from shared.connections.connection import Connection
@@ -25,11 +26,12 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Processing
 from shared.errors import StorageUnavailable
 from shared.jobs.attempt import OUTCOME_STEP, Attempt
+from shared.jobs.lease import Lease
 from shared.jobs.records import job_key
-from shared.jobs.response_rows import name_creation
-from shared.jobs.step_rows import read_step, step_prefix
+from shared.jobs.response_rows import creation_row, name_creation
+from shared.jobs.step_rows import StepRecord, step_prefix, step_row
 from shared.jobs.steps import Steps
-from shared.storage.base import Table
+from shared.storage.base import Row, Table
 
 _BEGIN, _ID, _VOID, _LOST = "begin", "id", "void", "lost"
 
@@ -83,9 +85,12 @@ class ResponseSteps:
         creation = msgspec.convert({**begun.value, "number": number, "name": self.name(number)}, Creation)
         return Creations(number, lost, creation if created is None else replace(creation, **created.value))
 
-    async def numbers(self) -> Sequence[int]:
-        """Return the numbers of what the job has begun."""
-        return _numbers(await self._keys())
+    async def names(self) -> Sequence[tuple[str, str]]:
+        """Return the names of all that the job has begun, each with its response, if it can have been waited for."""
+        stored = {step.key: step.value for step in await self.attempt.stored_steps()}
+        ids = {key: msgspec.json.decode(value)["response_id"] for key, value in stored.items() if key.startswith(_ID)}
+        numbers = _numbers(stored.keys() | self.attempt.saved)
+        return [(self.name(number), ids.get(f"{_ID}{number}", "")) for number in numbers]
 
     async def _keys(self) -> set[str]:
         return {step.key for step in await self.attempt.stored_steps()} | self.attempt.saved
@@ -105,7 +110,7 @@ class ResponseSteps:
         processing: Processing = "standard",
         adapted: Sequence[str] = (),
     ) -> Creation:
-        """Say that a response is about to be created."""
+        """Say that a response is about to be created: also in a row for its events and its poll, if `in_background`."""
         creation = Creation(
             number,
             self.name(number),
@@ -118,8 +123,10 @@ class ResponseSteps:
             adapted=adapted,
             processing=processing,
         )
+        names = connection.customer, connection.name, creation.name, self.attempt.job.id
+        rows = [creation_row(*names)] if in_background else []
         try:
-            await self._save(f"{_BEGIN}{number}", _values(creation))
+            await self.steps.save(f"{_BEGIN}{number}", Step(_values(creation)), rows)
         except StorageUnavailable:
             with suppress(StorageUnavailable):  # nothing is sent: both are written with whatever is next
                 await self.refused(creation)
@@ -148,6 +155,11 @@ class ResponseSteps:
         await self.steps.save(key, Step(value))
 
 
+def is_new(attempt: Attempt, creation: Creation) -> bool:
+    """Return whether this attempt has got to know which response a creation has come to."""
+    return f"{_ID}{creation.number}" in attempt.saved
+
+
 async def last_creation(table: Table, customer: str, job_id: str) -> Creation | None:
     """
     Return what a job that nobody runs has begun last, if that may have been bought and has no end.
@@ -155,14 +167,26 @@ async def last_creation(table: Table, customer: str, job_id: str) -> Creation | 
     Raises StorageUnavailable.
     """
     job, prefix = await table.read(customer, job_key(job_id)), step_prefix(job_id)
-    records = [read_step(row, prefix) async for row in table.scan(customer, prefix, f"{prefix}~")]
-    values = {record.key: record.value for record in records}
+    rows = [row async for row in table.scan(customer, prefix, f"{prefix}~")]
+    values = {row.key.removeprefix(prefix): row.values.get("value", b"") for row in rows}
     number = _last_number(values)
     if job is None or not number:
         return None
     begun, created = (msgspec.json.decode(values.get(f"{key}{number}", b"{}")) for key in (_BEGIN, _ID))
     name = name_creation(customer, job_id, job.values.get("incarnation", ""), number)
     return msgspec.convert({**begun, **created, "number": number, "name": name}, Creation)
+
+
+def lost_rows(creation: Creation, lease: Lease, action: str, at: datetime) -> list[Row]:
+    """Return the step of a response that its job never reads, and the usage record, as `ResponseSteps.lost` does."""
+    labels = RecordLabels(
+        *(lease.customer, lease.job_id, action, creation.model, creation.label),
+        creation.deployment_scope,
+        lease.incarnation,
+    )
+    key = f"{_LOST}{creation.number}"
+    step = step_row(lease.customer, lease.job_id, StepRecord(key, b"{}", total([UNANSWERED])))
+    return [step, *usage_rows(labels, [UNANSWERED], at, suffix=key)]
 
 
 def _last_number(keys: Collection[str]) -> int:

@@ -5,6 +5,7 @@ for the host (docs/scale.md). The poll of its connection looks at the response, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,10 +14,12 @@ from shared.errors import RetryLater
 from shared.jobs.attempt import Attempt
 from shared.jobs.base import BatchWait, JobServices
 from shared.jobs.polls import Polls
-from shared.jobs.response_looks import next_look
 from shared.jobs.response_rows import ResponseRows
-from shared.jobs.response_steps import Creation
+from shared.jobs.response_steps import Creation, is_new
+from shared.jobs.waiting_rows import look_row, look_time, response_row
 from shared.jobs.windows import BUY_MARKS_S
+from shared.storage.base import Row
+from shared.storage.bulk import missing
 
 CANCEL_BEFORE_S = 20.0
 """Before the job's deadline: then the response is looked at for the last time, and cancelled if it has not ended."""
@@ -70,16 +73,23 @@ async def _wait(services: JobServices, attempt: Attempt, creation: Creation, at_
         wake_at = min(max(adopted_by(attempt, creation, services.settings.adopt_window_s), at), wake_at)
     waited_s = (at - creation.at).total_seconds()
     backup_at = at + timedelta(seconds=min(max(waited_s / 2, MIN_BACKUP_S), MAX_BACKUP_S))
-    await schedule.add(job.customer, job.id, min(backup_at, wake_at), message)
     own = job.customer, creation.label.name
-    await ResponseRows(schedule.table).wait(
-        *(*own, creation.name),
-        job_id=job.id,
-        at=creation.at,
-        response=creation.response_id,
-        account=creation.account,
-        model=creation.model,
-        wake_at=wake_at,
-    )
-    look_at = max(next_look(creation.at, at), at + timedelta(seconds=at_least_s))
-    await Polls(schedule).join(*own, min(look_at, wake_at))
+    values = {
+        "job_id": job.id,
+        "at": creation.at,
+        "response": creation.response_id,
+        "account": creation.account,
+        "model": creation.model,
+        "wake_at": wake_at,
+    }
+    look = look_row(*own, creation.name, values, at, at + timedelta(seconds=at_least_s))
+    rows: Sequence[Row] = [look, *([response_row(*own, creation.name, values)] if creation.response_id else [])]
+    is_first = creation.response_id and is_new(attempt, creation)
+    if not is_first:
+        rows = await missing(schedule.table, rows)
+    # They are in the transaction with which the job waits, so that none comes back after an erasure.
+    if not await schedule.add(job.customer, job.id, min(backup_at, wake_at), message, beside=rows):
+        return
+    if is_first:
+        await ResponseRows(schedule.table).answered(*own, creation.name)
+    await Polls(schedule).join(*own, look_time(look), look.key)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -32,7 +33,7 @@ from shared.jobs.schedule_entries import (
     key_at,
 )
 from shared.storage.base import MAX_HIDDEN_S, Queues, Row, RowChanged, Table
-from shared.storage.bulk import delete_rows, gather_limited
+from shared.storage.bulk import delete_rows, gather_limited, missing
 
 BATCH_AGAIN = timedelta(minutes=5)
 """After a message that has a batch looked at, another one is sent unless that has happened."""
@@ -76,33 +77,44 @@ class Schedule:
             await self.queues.send(self.jobs_queue, message, delay_s=delay_s)
 
     async def add(
-        self, customer: str, job_id: str, due_at: datetime, message: bytes, *, waits: Waiting = "job"
-    ) -> None:
+        self,
+        customer: str,
+        job_id: str,
+        due_at: datetime,
+        message: bytes,
+        *,
+        waits: Waiting = "job",
+        beside: Sequence[Row] = (),
+    ) -> bool:
         """
         Have the job, or its callback, wait until `due_at`, when `message` continues it. Repeating it does no harm.
 
-        A cancelled job continues at once, to end. A job that another message has continued meanwhile does not wait.
+        Return whether it waits: a cancelled job continues at once, to end, and one that another message has continued
+        meanwhile does not wait. Only if it does, the rows `beside` are inserted of which none exists.
         """
         due_at -= timedelta(microseconds=due_at.microsecond % 1000)  # as exact as an entry's key
         while True:
             row = await self.table.read(customer, job_key(job_id))
             if row is None:  # erased: there is nothing to keep the message in
                 await self.queues.send(self._queue(waits), message, delay_s=MAX_HIDDEN_S)
-                return
+                return False
             if row.values["state"] not in _STATES[waits]:
-                return
+                return False
             if row.values["state"] == "cancelled":
                 await self.queues.send(self.jobs_queue, message)
-                return
+                return False
             await add_entry(self.table, customer, job_id, due_at)
             values = {"waits": waits, "wakeup": message, "due_at": due_at}
             try:
-                await self.table.merge(Row(customer, row.key, values, row.etag))
-            except RowChanged:  # by a worker that has just claimed it, or by its cancellation
+                await self.table.merge_and_insert(Row(customer, row.key, values, row.etag), beside)
+            except RowChanged as exc:  # by a worker that has just claimed it, or by its cancellation
+                if exc.row is not None and exc.row.etag == row.etag:
+                    beside = await missing(self.table, beside)
                 continue
             break
         if now() >= due_at:  # Storage was slow, and the entry may have been taken already
             await self.wake(customer, job_id)
+        return True
 
     async def add_batch(self, customer: str, batch_id: str, due_at: datetime) -> None:
         """Have a batch of jobs be looked at when it is due, unless its row then says a later time."""

@@ -16,7 +16,7 @@ BATCHES = "~batches"
 POLLS = "~polls"
 """That of the entries of polls (see `jobs.polls`)."""
 ALL = (*PARTITIONS, BATCHES, POLLS)
-_KEY_DIGITS = 14
+KEY_DIGITS = 14
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -70,9 +70,9 @@ def _partition(customer: str) -> str:
 
 def key_at(at: datetime) -> str:
     """Return the beginning of the keys of entries that are due then: milliseconds since 1970."""
-    return f"{(at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND:0{_KEY_DIGITS}}"
+    return f"{(at - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND:0{KEY_DIGITS}}"
 
 
 def entry_time(key: str) -> datetime:
     """Return when the entry with this key is due."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + int(key[:_KEY_DIGITS]) * _MILLISECOND
+    return datetime(1970, 1, 1, tzinfo=UTC) + int(key[:KEY_DIGITS]) * _MILLISECOND

@@ -22,7 +22,7 @@ _MAX_STEPS = 30
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepRecord:
-    """A step that is stored, or about to be: its value as JSON, what it consumed, its usage records."""
+    """A step that is stored, or about to be: its value as JSON, what it consumed, its usage records and other rows."""
 
     key: str
     value: bytes

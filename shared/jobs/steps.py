@@ -26,6 +26,7 @@ from shared.jobs.attempt import OUTCOME_STEP, Attempt
 from shared.jobs.attempt_usage import AttemptUsage
 from shared.jobs.outputs import Outputs
 from shared.jobs.step_rows import MAX_STEP_BYTES, StepRecord
+from shared.storage.base import Row
 from shared.upstream.messages import Response
 
 _COPIES = 3
@@ -64,9 +65,9 @@ class Steps:
         """Return the keys of the steps that are done. Raises StorageUnavailable."""
         return (await self._load()).keys()
 
-    async def save(self, key: str, step: Step) -> None:
-        """Store a step. Raises LeaseLost, StorageUnavailable."""
-        await self._save(key, step)
+    async def save(self, key: str, step: Step, beside: Sequence[Row] = ()) -> None:
+        """Store a step, and insert other rows `beside`. Raises LeaseLost, StorageUnavailable."""
+        await self._save(key, step, beside)
         steps = await self._load()
         steps[key] = step
         number = 0
@@ -118,7 +119,7 @@ class Steps:
             amount = min(_COPIES * size, _MAX_RESERVED_BYTES)
             self._memory = await self.reserve(self.attempt.job.customer, amount)
 
-    async def _save(self, key: str, step: Step) -> None:
+    async def _save(self, key: str, step: Step, beside: Sequence[Row] = ()) -> None:
         value = msgspec.json.encode(step.value)
         self._size += len(value)
         if self._size > MAX_TOTAL_BYTES:
@@ -133,7 +134,7 @@ class Steps:
             except StorageUnavailable:
                 self.attempt.usage.add_unsettled_calls(as_lost(step.calls))
                 raise
-        usage_rows = self.attempt.step_usage(key, step.calls)
+        usage_rows = [*self.attempt.step_usage(key, step.calls), *beside]
         usage = self.attempt.usage.of_calls(step.calls)
         stored = str(len(value)).encode() if in_blob else value
         record = StepRecord(key, stored, usage, in_blob=in_blob, usage_rows=usage_rows)

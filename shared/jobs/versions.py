@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from shared.contract.decoding import UNREADABLE
 from shared.errors import RetryLater
 
-VERSION = 4
+VERSION = 5
 """Of what this code writes. 0, or none, is what was written before there were versions."""
 Version = Annotated[int, Meta(ge=0)]
 

@@ -20,6 +20,12 @@ async def delete_rows(table: Table, rows: Sequence[Row]) -> int:
     return len(rows) - sum(map(len, changed))
 
 
+async def missing(table: Table, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return those of the rows that the table does not have. Raises StorageUnavailable."""
+    rows_now = await gather_limited(table.read(row.partition, row.key) for row in rows)
+    return [row for row, existing in zip(rows, rows_now, strict=True) if existing is None]
+
+
 async def read_pages(
     table: Table,
     partition: str,

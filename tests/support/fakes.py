@@ -79,6 +79,8 @@ class MemoryTable:
     page_size: int = 1000
     counts: Counter[str] = field(default_factory=Counter)
     """Pages, deletions and steps to the next partition, each of them one operation."""
+    rows_read: int = 0
+    """Rows that pages have returned."""
     operations: int = 0
     """All operations, as Azure bills them."""
     _written: dict[tuple[str, str], datetime] = field(default_factory=dict)
@@ -130,6 +132,7 @@ class MemoryTable:
         matching = (row for row in rest if self._is_older(row, older) and _meets(row, where))
         matches = list(itertools.islice(matching, self.page_size + 1))
         rows = [row if columns is None else self._select(row, columns) for row in matches[: self.page_size]]
+        self.rows_read += len(rows)
         return RowPage(rows, "".join(row.key for row in matches[self.page_size :][:1]))
 
     async def next_partition(self, after: str) -> str | None:

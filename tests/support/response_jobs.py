@@ -16,7 +16,7 @@ from local.provider.account import Account
 from local.provider.batch_run import BatchRuns
 from local.provider.handlers import Handlers
 from local.provider.responses import Responses
-from shared.jobs.response_rows import PREFIX
+from shared.jobs.waiting_rows import PREFIX
 from shared.upstream.client import UpstreamClient
 from tests.support.counted_records import counted
 from tests.support.crashing_storage import WorkerDied
@@ -148,6 +148,13 @@ class EventfulApp(CrashingApp):
     def left_rows(self, customer: str) -> list[dict[str, Any]]:
         """Return what says that responses are waited for."""
         return self.rows(customer, PREFIX)
+
+
+def in_doubt(app: EventfulApp, customer: str) -> int:
+    """How many jobs' steps say that a creation has no answer."""
+    keys = {key for partition, key in app.stored.table.rows if partition == customer and key.startswith("s_")}
+    begun = [key.split("~begin") for key in keys if "~begin" in key]
+    return sum(keys.isdisjoint({f"{job}~{end}{number}" for end in ("id", "void", "lost")}) for job, number in begun)
 
 
 def metered_key(response_id: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,31 @@ from local.provider.faults import LOST, ResponseFault, error
 from shared.batches import response_erasure
 from shared.batches.response_erasure import ResponseErasure, cancel_responses
 from shared.jobs import batch_context
-from shared.jobs.response_rows import names_of
+from shared.jobs.response_rows import creation_row
+from shared.jobs.schedule_entries import POLLS
 from shared.retention.customer_data import CustomerData
 from tests.support.response_jobs import EventfulApp, eventful_app, send_response
 from tests.support.worker_crashes import Process
 
 HOUR = 3600.0
+
+
+@dataclass
+class Erasing(Process):
+    """A process beside which a customer's rows are erased, right before its operation `erases_at`."""
+
+    erases_at: int = 0
+    app: Any = None
+    customer: str = ""
+
+    def begin(self, name: str) -> bool:
+        """See Process. What follows of the jobs' messages is not looked at: each would be a new job."""
+        is_last = Process.begin(self, name)
+        if len(self.operations) == self.erases_at:
+            self.app.held.add("jobs")
+            for key in [key for key in self.app.stored.table.rows if key[0] == self.customer]:
+                del self.app.stored.table.rows[key]
+        return is_last
 
 
 @pytest.fixture
@@ -73,9 +93,10 @@ async def test_no_job_buys_another_one(app: EventfulApp, monkeypatch: pytest.Mon
 async def test_one_that_only_a_step_names_is_cancelled_too(app: EventfulApp) -> None:
     """Its worker has died, or has not come to say that its job waits."""
     customer = await _waiting(app)
-    for key, row in [*app.stored.table.rows.items()]:
-        if key[0] == customer and key[1].startswith("w_") and names_of(row)[1]:
-            app.stored.table.rows[key] = replace(row, values={**row.values, "response": "", "state": "creating"})
+    for key in [key for key in app.stored.table.rows if key[0] == customer and key[1].startswith("w_")]:
+        del app.stored.table.rows[key]
+    (made,) = app.accounts[customer].responses.values()
+    await app.stored.table.insert(creation_row(customer, "default", made.request["metadata"]["customer_job"], "job-0"))
     assert (await _erase(app, customer)).cancelled == [*app.accounts[customer].responses]
 
 
@@ -134,3 +155,25 @@ async def test_what_a_job_has_left_behind_is_not_looked_at(app: EventfulApp) -> 
     received = len(app.accounts[customer].received)
     assert await _erase(app, customer) == ResponseErasure()
     assert len(app.accounts[customer].received) == received
+
+
+@pytest.mark.parametrize("hears", [False, True])
+async def test_nothing_is_written_of_a_wait_after_the_erasure(app: EventfulApp, *, hears: bool) -> None:
+    """Whatever its job, its poll or an event was about to do: no row says any more that a response is waited for."""
+    if hears:
+        app.listen()
+    number, process = 0, Process()
+    while len(process.operations) >= number:
+        number, customer = number + 1, app.customer()
+        app.accounts[customer].faults.responses.add(ResponseFault("completed", in_progress_s=20))
+        await send_response(app, customer, job_id=f"job-{number}")
+        process = Erasing(erases_at=number, app=app, customer=customer)
+        app.begin(process)
+        await app.deliver()
+        await app.pass_time(60)
+        app.held.clear()
+        app.messages = [each for each in app.messages if each.queue == "batches"]
+        await app.pass_time(900, step_s=60)
+        assert app.left_rows(customer) == [], process.operations[:number]
+        assert [key for key in app.stored.table.rows if key[0] == POLLS] == []
+    assert number > 20

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from local.provider.account import Account
 from local.provider.faults import ResponseFault, error
-from shared.batches import response_poll
+from shared.batches import look_requests, response_poll
 from shared.clock import now
 from shared.jobs.batch_message import decode_batch_message, encode_poll_message
 from shared.jobs.polls import AGAIN_AFTER, LEASE, LOST_AFTER, Poll, Polls, poll_key, read_poll
 from shared.jobs.response_looks import next_look
-from shared.jobs.response_rows import PREFIX
 from shared.jobs.schedule_entries import POLLS
 from shared.jobs.versions import VERSION, NewerVersion
+from shared.jobs.waiting_rows import creation_of, look_key, look_range
 from shared.shares import Shares
-from shared.storage.base import MAX_HIDDEN_S
+from shared.storage.base import MAX_HIDDEN_S, Row
 from shared.upstream.client import UpstreamClient
 from shared.upstream.guarded_connections import GuardedConnections
 from tests.support.fakes import Fault
@@ -53,6 +54,27 @@ def poll_of(app: EventfulApp, customer: str) -> Poll | None:
     return row and read_poll(row)
 
 
+def waiting_key(app: EventfulApp, customer: str) -> str:
+    """The key of a row that says that a response is waited for; none if none is."""
+    return next((row.key for row in look_rows(app, customer)), "")
+
+
+def look_rows(app: EventfulApp, customer: str) -> list[Row]:
+    """The rows of the looks to come."""
+    first, last = look_range("default")
+    return [
+        row for (partition, key), row in app.stored.table.rows.items() if partition == customer and first <= key < last
+    ]
+
+
+def move(app: EventfulApp, row: Row, due_at: datetime, **values: Any) -> None:
+    """Have a look be due at another time."""
+    table, key = app.stored.table, look_key("default", due_at, creation_of(row))
+    del table.rows[row.partition, row.key]
+    table.rows[row.partition, key] = replace(row, key=key, values={**row.values, **values})
+    table._written[row.partition, key] = now()
+
+
 def looks(account: Account) -> int:
     """How often a response was looked at."""
     return len(account.calls("responses.get"))
@@ -73,22 +95,22 @@ async def turn(app: EventfulApp, body: bytes) -> None:
 def clone(app: EventfulApp, customer: str, number: int) -> None:
     """Have so many jobs wait for the response of the only one that does."""
     table = app.stored.table
-    for row in [row for (partition, _), row in table.rows.items() if partition == customer]:
-        for copy in range(1, number):
-            key = row.key.replace("job-0", f"job-{copy}")
-            if row.key.startswith(f"{PREFIX}default~"):
-                key = f"{row.key[:-4]}{copy:04}"
-            if key != row.key and row.key.startswith(("j_", PREFIX)):
-                values = {**row.values, "job_id": f"job-{copy}"} if "job_id" in row.values else row.values
-                table.rows[customer, key] = replace(row, key=key, values=values)
-                table._written[customer, key] = now()
-                table._operations[customer, key] = ""
+    job, (look,) = table.rows[customer, "j_job-0"], look_rows(app, customer)
+    for copy in range(1, number):
+        values = {**look.values, "job_id": f"job-{copy}"}
+        for row in (
+            replace(job, key=f"j_job-{copy}"),
+            replace(look, key=f"{look.key[:-6]}{copy:06}", values=values),
+        ):
+            table.rows[customer, row.key] = row
+            table._written[customer, row.key] = now()
+            table._operations[customer, row.key] = ""
 
 
 async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: EventfulApp) -> None:
     """
-    One message, hidden, and four requests to the table; a request to the provider for each that is due. The end of each
-    costs a read, a message and a write.
+    One message, hidden, a request to the provider for each that is due, four requests to the table, and two for each
+    hundred. The end of each costs a read and a message, and that of a hundred another request.
     """
     customer = app.customer()
     account = app.accounts[customer]
@@ -100,7 +122,7 @@ async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: Eventf
     body, before, looked = message(app, customer), app.stored.table.operations, looks(account)
     app.messages.clear()
     await turn(app, body)
-    assert app.stored.table.operations - before == 4
+    assert app.stored.table.operations - before == 4 + 2 * 10
     assert {queue: len(sent) for queue, sent in app.stored.queues.sent.items() if sent} == {"batches": 1}
     assert looks(account) - looked == 1000
 
@@ -109,9 +131,33 @@ async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: Eventf
     app.clock.advance(2.1)
     body, before = message(app, customer), app.stored.table.operations
     await turn(app, body)
-    assert app.stored.table.operations - before == 4 + 2 * 1000
+    assert app.stored.table.operations - before == 4 + 1000 + 10
     assert {queue: len(sent) for queue, sent in app.stored.queues.sent.items() if sent} == {"jobs": 1000}
     assert poll_of(app, customer) is None
+
+
+async def test_a_turn_reads_what_is_due_and_an_event_reads_nothing_else(app: EventfulApp) -> None:
+    """However many wait: a turn reads a page more at most, and an event the row of its response and that of the job."""
+    customer = app.customer()
+    account, table = app.accounts[customer], app.stored.table
+    await waiting(app, customer)
+    clone(app, customer, 20_000)
+    app.clock.advance(LONG_S)
+    for number, row in enumerate(look_rows(app, customer)):
+        due_at = now() + timedelta(seconds=600 if number >= 10 else -1)
+        move(app, row, due_at, wake_at=now() + timedelta(days=1))
+    body, looked, before = message(app, customer), looks(account), (table.operations, table.rows_read)
+    await turn(app, body)
+    assert looks(account) == looked + 10
+    assert table.operations - before[0] == 6
+    assert table.rows_read - before[1] <= table.page_size
+
+    (response,) = account.responses
+    for name, operations in {response: 3, "resp_of_another": 2}.items():
+        before = table.operations, table.rows_read
+        body = json.dumps({"type": "response.completed", "data": {"id": name}}).encode()
+        await app.worker.services.provider_events.receive(customer, "default", body)
+        assert (table.operations - before[0], table.rows_read - before[1]) == (operations, 0)
 
 
 async def test_waiting_jobs_have_one_message_in_all(app: EventfulApp) -> None:
@@ -211,10 +257,10 @@ async def test_a_poll_that_nobody_goes_on_with_is_begun_anew(app: EventfulApp) -
         del app.stored.table.rows[key]
     before, schedule = poll_of(app, customer), app.worker.services.schedule
     assert before is not None
-    await Polls(schedule).join(customer, "default", now() + timedelta(seconds=2))
+    await Polls(schedule).join(customer, "default", now() + timedelta(seconds=2), waiting_key(app, customer))
     assert poll_of(app, customer) == before
     app.clock.advance((LOST_AFTER + AGAIN_AFTER).total_seconds())
-    await Polls(schedule).join(customer, "default", now() + timedelta(seconds=2))
+    await Polls(schedule).join(customer, "default", now() + timedelta(seconds=2), waiting_key(app, customer))
     after = poll_of(app, customer)
     assert after is not None
     assert after.generation == before.generation + 1
@@ -234,7 +280,7 @@ async def test_a_job_that_joins_a_turn_is_looked_at_after_it(app: EventfulApp) -
     soon = now() + timedelta(seconds=2)
     before = app.stored.table.operations
     for _ in range(10):
-        await polls.join(customer, "default", soon)
+        await polls.join(customer, "default", soon, waiting_key(app, customer))
     assert app.stored.table.operations - before == 10 + 1
     assert app.stored.queues.sent["batches"] == []
     await polls.rest(poll, now() + timedelta(hours=1), entry_by=now() + timedelta(hours=1))
@@ -252,7 +298,7 @@ async def test_a_job_that_joins_the_last_turn_keeps_the_poll(app: EventfulApp) -
     assert decoded is not None
     poll = await polls.take(decoded)
     assert poll is not None
-    await polls.join(customer, "default", now() + timedelta(seconds=2))
+    await polls.join(customer, "default", now() + timedelta(seconds=2), waiting_key(app, customer))
     await polls.end(poll)
     after = poll_of(app, customer)
     assert after is not None
@@ -272,7 +318,7 @@ async def test_a_job_that_wants_a_look_after_the_lease_is_read_by_the_turn(app: 
         wanted = poll.lease_until + timedelta(minutes=5)
         before = app.stored.table.operations
         for _ in range(10):
-            await polls.join(customer, "default", wanted)
+            await polls.join(customer, "default", wanted, waiting_key(app, customer))
         assert app.stored.table.operations - before == 10 + 1
         if ends:
             await polls.end(poll)
@@ -286,8 +332,10 @@ async def test_a_job_that_wants_a_look_after_the_lease_is_read_by_the_turn(app: 
 async def test_a_poll_that_is_begun_late_has_its_entry(app: EventfulApp) -> None:
     """Storage was slow, and the look is due already: should its message get lost, the schedule sends another."""
     customer = app.customer()
+    await waiting(app, customer)
+    del app.stored.table.rows[customer, poll_key("default")]
     schedule = app.worker.services.schedule
-    await Polls(schedule).join(customer, "default", now() - timedelta(seconds=1))
+    await Polls(schedule).join(customer, "default", now() - timedelta(seconds=1), waiting_key(app, customer))
     poll = poll_of(app, customer)
     assert poll is not None
     app.stored.queues.sent["batches"].clear()
@@ -332,12 +380,9 @@ async def test_a_turn_does_not_take_more_than_a_worker_has_memory_for(
         assert poll is not None
         assert looks(account) == looked_at
         assert (poll.due_at - now()).total_seconds() <= 3
-        assert bool(poll.after) == (looked_at < 50)
 
-    table = app.stored.table
-    for key, row in [*table.rows.items()]:
-        if row.key.startswith(f"{PREFIX}default~"):
-            table.rows[key] = replace(row, values={**row.values, "wake_at": now()})
+    for row in look_rows(app, customer):
+        move(app, row, now() - timedelta(seconds=1), wake_at=now())
     for woken in (20, 40, 50):
         await turn(app, message(app, customer))
         assert len(app.stored.queues.sent["jobs"]) == woken
@@ -369,7 +414,7 @@ async def test_an_earlier_look_replaces_the_message(app: EventfulApp) -> None:
     await app.pass_time(600)
     late = message(app, customer)
     polls = Polls(app.worker.services.schedule)
-    await polls.join(customer, "default", now() + timedelta(seconds=2))
+    await polls.join(customer, "default", now() + timedelta(seconds=2), waiting_key(app, customer))
     looked = looks(app.accounts[customer])
     await turn(app, late)
     assert looks(app.accounts[customer]) == looked
@@ -390,14 +435,68 @@ async def test_a_refusal_ends_the_turn_and_the_next_one_goes_on(app: EventfulApp
     assert 41 <= looks(account) <= 41 + 16
     poll = poll_of(app, customer)
     assert poll is not None
-    assert poll.after
     assert 49 < (poll.due_at - now()).total_seconds() <= 50
     app.clock.advance(50)
     await turn(app, message(app, customer))
     assert 100 <= looks(account) <= 100 + 17
     after = poll_of(app, customer)
     assert after is not None
-    assert (after.after, after.looked_until) == ("", poll.pass_at)
+    assert after.looked_until == after.pass_at > poll.pass_at
+
+
+async def test_rows_of_the_version_before_are_read(app: EventfulApp) -> None:
+    """Each had one for the response, which said when its job is woken, and none for its looks."""
+    customer = app.customer()
+    table, account = app.stored.table, app.accounts[customer]
+    jobs = await waiting(app, customer, 3, seconds=60)
+    for look in look_rows(app, customer):
+        key = f"w_default~{creation_of(look)}"
+        values = {**look.values, "state": "waiting", "candidates": "", "looked_at": 0}
+        await table.insert(Row(customer, key, values))
+        del table.rows[customer, look.key]
+    for key in [key for partition, key in table.rows if partition == customer and key.startswith("w_default=")]:
+        del table.rows[customer, key]
+    poll = table.rows[customer, poll_key("default")]
+    without = {name: value for name, value in poll.values.items() if name != "has_looks"}
+    table.rows[customer, poll_key("default")] = replace(poll, values=without)
+
+    await app.pass_time(10)
+    assert len(look_rows(app, customer)) == 3
+    name = next(iter(account.responses))
+    app.held.add("batches")
+    await app.provider.advance(60)
+    body = json.dumps({"type": "response.completed", "data": {"id": name}}).encode()
+    await app.worker.services.provider_events.receive(customer, "default", body)
+    await app.deliver()
+    assert len(app.results) == 1
+    app.held.clear()
+    await finish(app, jobs, within_s=60)
+    app.check_books(customer, jobs)
+
+
+async def test_a_look_that_stands_twice_is_made_once(app: EventfulApp) -> None:
+    """A worker has died between writing the next one and deleting the last one."""
+    customer = app.customer()
+    await waiting(app, customer)
+    (look,) = look_rows(app, customer)
+    move(app, look, now() + timedelta(seconds=1))
+    app.stored.table.rows[customer, look.key] = look
+    app.stored.table._written[customer, look.key] = now()
+    app.clock.advance(3)
+    await turn(app, message(app, customer))
+    assert looks(app.accounts[customer]) == len(look_rows(app, customer)) == 1
+
+
+async def test_one_that_is_refused_for_ever_keeps_nobody_waiting(app: EventfulApp) -> None:
+    """Each time, those that were not looked at come before it."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    jobs = await waiting(app, customer, 40, seconds=30)
+    refused = look_rows(app, customer)[0].values
+    fault = replace(error(429, retry_after_s=20), path=refused["response"])
+    account.faults.route("responses.get", fault, None)
+    await app.pass_time(400)
+    assert {each["job_id"] for each in app.results} == {*jobs} - {refused["job_id"]}
 
 
 async def test_a_turn_ends_in_time(app: EventfulApp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,12 +506,11 @@ async def test_a_turn_ends_in_time(app: EventfulApp, monkeypatch: pytest.MonkeyP
     clone(app, customer, 50)
     app.messages.clear()
     app.clock.advance(2.1)
-    monkeypatch.setattr(response_poll, "TURN_S", 0)
+    monkeypatch.setattr(look_requests, "TURN_S", 0)
     await turn(app, message(app, customer))
     poll = poll_of(app, customer)
     assert looks(app.accounts[customer]) == 0
     assert poll is not None
-    assert poll.after
     assert (poll.due_at - now()).total_seconds() < 3
 
 

@@ -17,7 +17,7 @@ from local.provider.faults import LOST, ResponseFault, error
 from shared.billing.customer_records import CustomerRecords
 from shared.clock import now
 from shared.contract.budget import Budget
-from shared.jobs.response_rows import MAX_AGE, MAX_CANDIDATES, ResponseRows
+from shared.jobs.response_rows import MAX_AGE, MAX_CANDIDATES, ResponseRows, creation_row
 from shared.secret import Secret
 from shared.storage.base import MAX_HIDDEN_S
 from tests.support.patient_budgets import monthly, total, used
@@ -598,7 +598,7 @@ async def test_a_worker_that_lost_its_lease_records_nothing_of_what_is_read_agai
 async def test_what_is_left_of_waits_is_swept(app: EventfulApp) -> None:
     """Providers keep responses for 30 days."""
     customer, rows = app.customer(), ResponseRows(app.stored.table)
-    await rows.begin(customer, "default", "c" * 40, "job")
+    await app.stored.table.insert(creation_row(customer, "default", "c" * 40, "job"))
     assert "" == await rows.remove(customer, "")
     assert 1 == len(app.left_rows(customer))
     app.clock.advance(MAX_AGE.total_seconds() + 1)

@@ -29,11 +29,11 @@ from shared.jobs.lease import first_lease, lease_values
 from shared.jobs.lines import TAKEN_OUT, Answer, Line, answer_values, line_row
 from shared.jobs.polls import Polls
 from shared.jobs.records import JobRecord, State
-from shared.jobs.response_rows import ResponseRows
-from shared.jobs.response_rows import State as ResponseState
+from shared.jobs.response_rows import creation_row
 from shared.jobs.response_steps import Creation
 from shared.jobs.schedule import Schedule
 from shared.jobs.versions import VERSION, NewerVersion
+from shared.jobs.waiting_rows import look_row, response_row
 from shared.storage.base import Row
 from tests.support.doc_samples import ROOT
 from tests.support.fakes import MemoryQueues, MemoryTable
@@ -217,10 +217,11 @@ async def test_stored_shapes_are_those_of_the_version(open_worker: OpenWorker):
     """
     columns, outcome = await written(open_worker)
     responses = MemoryTable()
-    await ResponseRows(responses).begin("contoso", "default", "c", "job")
-    waited_for = {"response": "r", "account": "a", "model": "m", "wake_at": now()}
-    await ResponseRows(responses).wait("contoso", "default", "c", job_id="job", at=now(), **waited_for)
-    await Polls(Schedule(responses, MemoryQueues(), "j", "c", "b")).join("contoso", "default", now())
+    await responses.insert(creation_row("contoso", "default", "c", "job"))
+    waited_for = {"job_id": "job", "at": now(), "response": "r", "account": "a", "model": "m", "wake_at": now()}
+    look = look_row("contoso", "default", "c", waited_for, now(), now())
+    polls = Polls(Schedule(responses, MemoryQueues(), "j", "c", "b"))
+    await polls.join("contoso", "default", now(), "w_default~c")
     shapes = {
         "message": member_names(QueuedJob),
         "inputs": {action: member_names(kind) for action, kind in sorted(INPUTS.items())},
@@ -238,7 +239,8 @@ async def test_stored_shapes_are_those_of_the_version(open_worker: OpenWorker):
         "batch_states": sorted(get_args(BatchState)),
         "batch_group": sorted(open_values(Group("contoso", "default", "gpt-4o", "chat/completions"), [])),
         "response": sorted(responses.rows["contoso", "w_default~c"].values),
-        "response_states": sorted(get_args(ResponseState)),
+        "waiting_response": sorted(response_row("contoso", "default", "c", waited_for).values),
+        "look": sorted(look.values),
         "poll": sorted(responses.rows["contoso", "w_default"].values),
         "creation": member_names(Creation),
         "line": sorted({*LINE.values, *answer_values(ANSWER), TAKEN_OUT}),
