@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _COUNTED = frozenset({"succeeded", "partial"})
 """How a job ends that a customer pays for by the job, if it has an answered call."""
-_RECORDED_OTHERWISE = frozenset({*WITHOUT_CONNECTION, "respond"})
+RECORDED_OTHERWISE = frozenset({*WITHOUT_CONNECTION, "respond"})
 """The actions whose attempts have made no call when their worker dies, or one that their steps record."""
 _CRASHED = replace(UNANSWERED)
 """The call of a placeholder, recognized by its identity."""
@@ -128,7 +128,7 @@ class AttemptUsage:
     def add_crashed_attempts(self) -> None:
         """Add placeholders for attempts whose worker has died, if they may have made calls."""
         action, processing = self.job.action, self.job.options.processing
-        if action in _RECORDED_OTHERWISE or processing in LINES_ONLY | RESPONSES_ONLY:
+        if action in RECORDED_OTHERWISE or processing in LINES_ONLY | RESPONSES_ONLY:
             return  # the calls of the latter are on record as lines of batches, or in steps
         self._pending += [(placeholder_suffix(attempt), _CRASHED) for attempt in self.lease.crashed_attempts]
 

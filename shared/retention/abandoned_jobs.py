@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from shared.actions.base import WITHOUT_CONNECTION
 from shared.billing.buckets import ZERO
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
@@ -24,7 +23,9 @@ from shared.billing.usage_records import RecordLabels, placeholder_suffix, usage
 from shared.clock import now
 from shared.contract.result import ConnectionLabel
 from shared.jobs.attempt import OUTCOME_STEP
+from shared.jobs.attempt_usage import RECORDED_OTHERWISE
 from shared.jobs.lease import Lease, next_lease
+from shared.jobs.response_steps import Creation, last_creation, lost_rows
 from shared.jobs.step_rows import step_prefix
 from shared.jobs.versions import VERSION
 from shared.retention.batch_rows import BatchRows
@@ -32,6 +33,8 @@ from shared.storage.base import Row, RowChanged, Table
 
 _UNKNOWN = ConnectionLabel(name="unknown", source="key_vault", provider="unknown", billed_to="customer")
 """A job without a reservation says nothing of its connection."""
+_WITH_RESPONSES = frozenset({"respond", "chat"})
+"""The actions that may have a response made in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,9 @@ class AbandonedJobs:
 
     async def settle(self, row: Row) -> str:
         """
-        Add placeholders for a job's attempts whose worker died, and count as spent what it has reserved of budgets:
-        also if it has waited for a batch that was bought, since nothing measures that. If nothing was, free it.
+        Add placeholders for a job's attempts whose worker died, and a record of the response that it has waited for;
+        count as spent what it has reserved of budgets: also if it has waited for that, or for a batch that was bought,
+        since nothing measures that. If nothing was, free it.
 
         All in one transaction, as its next attempt would have done, and once. Return the etag of the job's row then. It
         is an empty string if somebody has changed that, a later version of the app wrote it, or a batch will continue
@@ -55,24 +59,34 @@ class AbandonedJobs:
         lease, outbox, batches = next_lease(row, now()), Outbox(self.table, self.exports), BatchRows(self.table)
         if await batches.is_alive(row.partition, lease.lines):
             return ""  # it ends with its batch
-        if not (lease.crashed_attempts or lease.reservation):
+        creation = await self._creation(lease, row.values)
+        if not (lease.crashed_attempts or lease.reservation or creation):
             return row.etag
         budgets = Budgets(self.table, CustomerRecords(self.table), outbox)
         own, reserved = JobBudgets(budgets, row.partition), read_reserved(lease.reservation)
-        if lease.keeps_reservation and not await batches.is_bought(row.partition, lease.lines):
+        is_free = creation is None and lease.keeps_reservation
+        if is_free and not await batches.is_bought(row.partition, lease.lines):
             own.hold(reserved, lambda _: lambda _: ZERO)  # which frees it
         else:
             own.in_doubt = reserved
         change = Row(row.partition, row.key, {"state": "waiting", "crashed_attempts": ""}, row.etag)
         operation_id = uuid4().hex
-        placeholders = await outbox.with_outbox(await self._placeholders(lease, row.values), operation_id)
+        rows = lost_rows(creation, lease, row.values["action"], now()) if creation else []
+        rows += await self._placeholders(lease, row.values)
+        added = await outbox.with_outbox(rows, operation_id)
         try:
-            return (await own.write(change, placeholders, operation_id=operation_id))[0]
+            return (await own.write(change, added, operation_id=operation_id))[0]
         except RowChanged:
             return ""
 
+    async def _creation(self, lease: Lease, values: Mapping[str, Any]) -> Creation | None:
+        """Return the response that a job has begun and that has no end, if there is one."""
+        if values.get("action") not in _WITH_RESPONSES or not values["attempt"]:
+            return None
+        return await last_creation(self.table, lease.customer, lease.job_id)
+
     async def _placeholders(self, lease: Lease, values: Mapping[str, Any]) -> list[Row]:
-        if values.get("action") in WITHOUT_CONNECTION:
+        if values.get("action") in RECORDED_OTHERWISE:
             return []
         outcome = f"{step_prefix(lease.job_id)}{OUTCOME_STEP}"
         if await self.table.read(lease.customer, outcome) is not None:
