@@ -140,7 +140,7 @@ def test_an_earlier_answer_keeps_its_thinking_and_its_blocks():
 
 
 @pytest.mark.parametrize(
-    ("said", "data", "sent"),
+    ("media_type", "data", "sent"),
     [
         ("image/jpg", "/9j/4AAQ", "image/jpeg"),
         ("image/png", "/9j/4AAQ", "image/jpeg"),
@@ -150,9 +150,9 @@ def test_an_earlier_answer_keeps_its_thinking_and_its_blocks():
         ("image/HEIC", "AAAA", "image/heic"),
     ],
 )
-def test_a_picture_is_what_its_data_is(said: str, data: str, sent: str):
+def test_a_picture_is_what_its_data_is(media_type: str, data: str, sent: str):
     """OpenAI takes it whatever its URL says; Claude refuses what is called something else."""
-    content = [{"type": "image_url", "image_url": {"url": f"data:{said};base64,{data}"}}]
+    content = [{"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}]
 
     (message,) = read_conversation([{"role": "user", "content": content}]).messages
 
