@@ -14,9 +14,12 @@ COLUMNS = (
     *("status", "request_id", "error_code", "error", "answer", "in_blob"),
 )
 """Of a line, what its job has to know."""
-_MAX_LINES = 64
-_MAX_SPREAD = 4
-"""Lines that a query reads for each that is wanted: other workers have the jobs between."""
+MAX_LINES = 32
+MAX_SPREAD = 3
+"""
+Lines that a query reads for each that is wanted: other workers have the jobs between. Even if all have the longest
+answers that a row holds, they are no more than a direct request returns (`network.pool`).
+"""
 _Batch = tuple[str, str]
 
 
@@ -25,7 +28,7 @@ class LineReads:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._grouped = Grouped[_Batch, int, Row | None](self._read, limit=_MAX_LINES)
+        self._grouped = Grouped[_Batch, int, Row | None](self._read, limit=MAX_LINES)
 
     async def read(self, customer: str, batch: str, number: int) -> Row | None:
         """Return a line as it is now, or None. Raises StorageUnavailable."""
@@ -33,7 +36,7 @@ class LineReads:
 
     async def _read(self, of: _Batch, numbers: Sequence[int]) -> Sequence[Row | BaseException | None]:
         (customer, batch), first, end = of, min(numbers), max(numbers) + 1
-        if len(numbers) == 1 or end - first > _MAX_SPREAD * len(numbers):
+        if len(numbers) == 1 or end - first > MAX_SPREAD * len(numbers):
             return await gather_outcomes(self._table.read(customer, line_key(batch, number)) for number in numbers)
         pages = read_pages(self._table, customer, line_key(batch, first), line_key(batch, end), columns=COLUMNS)
         rows = {row.key: row async for page in pages for row in page}
