@@ -30,6 +30,7 @@ from shared.errors import (
     StorageUnavailable,
     UpstreamError,
     UpstreamRetryLater,
+    UpstreamTimeout,
 )
 
 if TYPE_CHECKING:
@@ -106,14 +107,20 @@ def _reason(
         if context is None or outcome.status == "succeeded" or outcome.calls:
             return None
         # Not the outcome's own error: it may be one of several, or of a call that was answered, and bought.
-        return context.stopped if isinstance(context.stopped, OF_CONNECTION) else context.failed
+        error = context.stopped if isinstance(context.stopped, OF_CONNECTION) else context.failed
+        return outcome.error if error is None and _was_never_sent(outcome.error) else error
     wait, connection = outcome.reason, attempt.connection
     if connection is None or not isinstance(wait, UpstreamRetryLater):
         return None
-    if not isinstance(wait.reason, OF_CONNECTION + OF_CALL):
+    if not (isinstance(wait.reason, OF_CONNECTION + OF_CALL) or _was_never_sent(wait.reason)):
         return None
     breaker = services.breakers.of(connection.customer, connection.name, connection.version)
     return wait.reason if breaker.state == "open" or not attempt.time.allows(wait.delay_s) else None
+
+
+def _was_never_sent(error: JobError | None) -> bool:
+    """Return whether a connection could not be reached within the time of a call, which so can't have been bought."""
+    return isinstance(error, UpstreamTimeout) and error.facts.unsent
 
 
 def _left(job: Job, skipped: str) -> list[str]:

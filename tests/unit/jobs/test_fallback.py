@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -164,6 +166,24 @@ async def test_a_call_that_takes_too_long_is_not_made_elsewhere(worker: Worker):
 
     assert ("failed", "default", []) == served(result)
     assert ("timeout", []) == (result["error"]["code"], second.received)
+
+
+async def test_a_connection_that_can_not_be_reached_in_time_is_skipped(worker: Worker):
+    """Its network drops what is sent to it, and the call's time is over before the connection's."""
+    customer = worker.customer()
+    connect_second(worker, customer)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(3):  # whoever comes then gets no answer
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(full.getsockname())
+        worker.connect(customer, endpoint=f"http://127.0.0.1:{full.getsockname()[1]}/openai/v1")
+
+        result = await worker.run(customer, connection=BOTH, options={"timeout_s": 0.2, "max_retries": 0})
+
+    assert ("succeeded", "second", [("default", "timeout")]) == served(result)
+    assert [("second", "answered")] == [(row["connection"], row["outcome"]) for row in worker.usage(customer)]
 
 
 async def test_the_next_connection_does_the_rest(worker: Worker):
