@@ -86,12 +86,14 @@ async def test_a_turn_is_cut_off_whatever_it_waits_for(client, monkeypatch) -> N
 
 async def test_a_batch_that_can_never_be_read_is_given_up(client, monkeypatch, caplog) -> None:
     """Its output hangs each time."""
-    monkeypatch.setattr(batch_worker, "TURN_LIMIT_S", 0.02)
     async with crashing_app(client, monkeypatch, Process()) as app:
         customer = app.customer()
         app.accounts[customer].faults.route("files.content", HANG, None)
         jobs = [await app.send(customer, options={"deadline_s": 3600})]
         await app.deliver()
+        while not app.accounts[customer].batches:
+            await app.pass_time(60)
+        monkeypatch.setattr(batch_worker, "TURN_LIMIT_S", 0.02)
         await app.finish(jobs)
         assert "batch_given_up" in caplog.text
         assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"]

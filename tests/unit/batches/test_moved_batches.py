@@ -80,7 +80,7 @@ async def test_a_batch_that_was_never_sent_is_sent_where_its_customer_is_importe
 async def test_a_batch_that_was_harvested_since_the_export_is_not_bought_again(at: PatientApp, tmp_path: Path) -> None:
     """Its files are gone, so its jobs fail; what they may have cost is on record."""
     customer = at.customer()
-    job = await at.send(customer)
+    job = await at.send(customer, options={"deadline_s": 7200})
     await at.deliver()
     await export(at, customer, tmp_path / "export")
     await at.finish([job])
