@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import TypeAdapter
-
+from tests.support.sdk_types import adapter, members
 from tests.support.sdks import anthropic
 
 # The types by name: what loads the package is a test.
@@ -34,15 +33,11 @@ _OLDER = {"temperature", "top_p", "top_k"}
 
 def check_request(body: dict[str, Any]) -> None:
     """Fail unless the SDK's types have every member of a request, and take its value; nor may two turns be alike."""
-    unknown = (
-        body.keys()
-        - get_type_hints(anthropic.types.message_create_params.MessageCreateParamsNonStreaming).keys()
-        - _OLDER
-    )
+    unknown = body.keys() - members(anthropic.types.message_create_params.MessageCreateParamsNonStreaming) - _OLDER
     assert not unknown, f"members that the SDK does not know: {unknown}"
     for name, kind in _OWN.items():
         if name in body:
-            TypeAdapter(_type(kind)).validate_python(body[name])
+            adapter(_type(kind)).validate_python(body[name])
     for tool in body.get("tools", ()):
         _check("ToolParam", tool)
     for block in body.get("system", ()):
@@ -73,8 +68,8 @@ def check_block(block: dict[str, Any]) -> None:
 
 def _check(name: str, value: dict[str, Any]) -> None:
     kind = _type(name)
-    TypeAdapter(kind).validate_python(value)
-    assert value.keys() <= get_type_hints(kind).keys(), value
+    adapter(kind).validate_python(value)
+    assert value.keys() <= members(kind), value
 
 
 def _type(name: str) -> Any:

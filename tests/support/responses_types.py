@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import TypeAdapter
-
+from tests.support.sdk_types import adapter, members
 from tests.support.sdks import openai
 
 # The types by name: what loads the package is a test.
@@ -41,15 +40,15 @@ _OBJECTS: dict[str, str] = {
 def check_request(body: dict[str, Any]) -> None:
     """Fail unless the SDK's types have every member of a request, and take its value."""
     whole = openai.types.responses.response_create_params.ResponseCreateParamsNonStreaming
-    unknown = body.keys() - get_type_hints(whole).keys()
+    unknown = body.keys() - members(whole)
     assert not unknown, f"members that the SDK does not know: {unknown}"
     plain = {name: value for name, value in body.items() if name != "input"}
-    TypeAdapter(whole).validate_python({"model": "m", **plain})
+    adapter(whole).validate_python({"model": "m", **plain})
     for name, kind in _OBJECTS.items():
         if name in body:
             _check(kind, body[name])
     if (form := body.get("text", {}).get("format")) is not None:
-        TypeAdapter(openai.types.responses.ResponseFormatTextConfigParam).validate_python(form)
+        adapter(openai.types.responses.ResponseFormatTextConfigParam).validate_python(form)
     for tool in body.get("tools", ()):
         _check(_TOOLS[tool["type"]], tool)
     if isinstance(choice := body.get("tool_choice"), dict):
@@ -68,5 +67,5 @@ def check_item(item: dict[str, Any]) -> None:
 
 def _check(name: str, value: dict[str, Any]) -> None:
     kind = attrgetter(name)(openai.types)
-    TypeAdapter(kind).validate_python(value)
-    assert value.keys() <= get_type_hints(kind).keys(), value
+    adapter(kind).validate_python(value)
+    assert value.keys() <= members(kind), value
