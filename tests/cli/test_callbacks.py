@@ -13,6 +13,8 @@ from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
 from tests.support.signatures import new_secret
 
+LOOKS_AT_QUEUES = True
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def receiver() -> AsyncIterator[Receiver]:

@@ -11,6 +11,8 @@ from shared.jobs.fingerprint import fingerprint
 from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
 
+LOOKS_AT_QUEUES = True
+
 
 async def submit_three(cli: CliRunner, customer: Customer) -> None:
     """Submit three chat jobs in `jobs.csv`."""

@@ -19,7 +19,10 @@ from aijobs.settings import read_app_settings
 from tests.support.cli_commands import commands_of
 from tests.support.cli_runner import ROOT, CliRunner
 from tests.support.harness import Customer
+from tests.support.rows import every_row
 from tests.support.source import parse
+
+LOOKS_AT_QUEUES = True
 
 PROGRAM = "python -m aijobs"
 
@@ -33,7 +36,7 @@ def options(name: str) -> set[str]:
     return set(COMMANDS[name]._option_string_actions)
 
 
-@pytest.mark.parametrize("name", IDS)
+@every_row("name", IDS)
 def test_every_command_has_the_common_options(name: str):
     """Each command has `--settings` and `--json`, an example of itself, and a help text for each argument."""
     parser = COMMANDS[name]
@@ -94,7 +97,7 @@ def test_help_has_one_voice():
     ]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("line", "code", "exit_code"),
     [
         ("watch --json --evry 2", "usage", 2),
@@ -152,8 +155,8 @@ async def test_settings_file_is_found_above(cli: CliRunner, newcomer: Customer):
     inner.mkdir(parents=True)
     environment = {"JOBS_TABLE": cli.harness.environment["JOBS_TABLE"]}
 
-    here = await CliRunner(cli.harness, cli.directory).run_process(f"usage {newcomer.name}", **environment)
-    below = await CliRunner(cli.harness, inner).run_process(f"usage {newcomer.name}", **environment)
+    here = await cli.run(f"usage {newcomer.name}", environment=environment)
+    below = await CliRunner(cli.harness, inner).run(f"usage {newcomer.name}", environment=environment)
 
     assert (0, "") == (here.code, here.err)
     assert (0, f"Settings: {file}\n", here.out) == (below.code, below.err, below.out)

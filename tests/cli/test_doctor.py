@@ -17,6 +17,9 @@ from shared.clock import now
 from shared.jobs.schedule_entries import erase_entries
 from tests.support.cli_runner import ROOT, CliResult, CliRunner
 from tests.support.harness import Customer, Harness
+from tests.support.rows import every_row
+
+LOOKS_AT_QUEUES = True
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +59,7 @@ async def count_messages(harness: Harness) -> list[int]:
     return [each.approximate_message_count or 0 for each in properties]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("settings", "verdict", "message"),
     [
         ({"JOBS_TABLE": "neverMade"}, "table neverMade error", "TableNotFound). Check JOBS_TABLE"),

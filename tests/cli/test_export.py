@@ -38,13 +38,10 @@ async def stored(newcomer: Customer) -> Customer:
 
 async def test_commands_in_the_docs_run(cli: CliRunner, stored: Customer):
     """The commands on the page about retention do what the page says, and report the rows, and blobs by container."""
-    cli.write_settings()
     names = [cli.harness.environment[name] for name in ("RESULTS_CONTAINER", "TEMPLATES_CONTAINER", "INPUT_CONTAINERS")]
     counts = "1 row, 1 blob in {}, 0 blobs in {}, 0 blobs in {}.\n".format(*names)
 
-    results = [
-        await cli.run_process(re.sub(r"contoso(?!-)", stored.name, line), stdin=f"{stored.name}\n") for line in COMMANDS
-    ]
+    results = [await cli.run(re.sub(r"contoso(?!-)", stored.name, line), stdin=f"{stored.name}\n") for line in COMMANDS]
 
     assert ["export", "erase"] == [shlex.split(line)[0] for line in COMMANDS]
     assert [(0, ""), (0, "This permanently deletes")] == [(result.code, result.err[:24]) for result in results]

@@ -29,6 +29,9 @@ from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Endpoint
 from tests.support.exporting import WHSEC
 from tests.support.harness import Customer, Harness, open_harness
+from tests.support.rows import every_row
+
+LOOKS_AT_QUEUES = True
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -197,7 +200,7 @@ async def test_a_failing_export_is_named(cli: CliRunner, customer: Customer, sys
         system.key = KEY
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("line", "words"),
     [
         ("exports list --export nothing", "USAGE_EXPORTS has no export of that name."),

@@ -22,12 +22,15 @@ from aijobs.__main__ import main
 from aijobs.parser import make_parser
 from tests.support.cli_runner import ROOT, CliRunner, Terminal
 from tests.support.harness import Customer
+from tests.support.rows import every_row
 from tests.support.source import parse
+
+LOOKS_AT_QUEUES = True
 
 KEY = "sk-secret"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("line", "message"),
     [
         ("", "required: COMMAND"),
@@ -99,7 +102,7 @@ def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPa
     assert ([], []) == (unexplained, wide)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("code", "line", "message"),
     [
         (2, "submit --customer a", "Name a file of jobs"),
@@ -141,7 +144,7 @@ def test_help_explains_every_argument_in_80_columns(monkeypatch: pytest.MonkeyPa
 async def test_error_is_one_sentence(cli: CliRunner, code: int, line: str, message: str):
     """A command that can't run says why in one line, and queues nothing; an invalid command line exits with 2."""
     cli.write("jobs.csv", "customer,action,input.prompt\na,chat,x\n")
-    (cli.directory / "full").mkdir()
+    (cli.directory / "full").mkdir(exist_ok=True)
     cli.write("full/file", "")
 
     result = await cli.run(line, stdin="sk-1")
@@ -240,7 +243,7 @@ def test_version_of_an_installed_package_is_in_its_metadata(
     assert "9.8.7" == version.project_version()
 
 
-@pytest.mark.parametrize(
+@every_row(
     "line",
     [
         "prices set m --provider openai --input 1 --customer ''",
@@ -261,8 +264,15 @@ def test_empty_argument_is_no_default(capsys: pytest.CaptureFixture[str], line: 
     assert "an argument is empty, such as a variable of the shell that is not set" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-@pytest.mark.parametrize(("line", "code"), [("--version", 0), ("watch --onc", 2), ("usage nobody --json", 0)])
+@pytest.mark.parametrize(
+    ("line", "code", "stream"),
+    [
+        ("--version", 0, "stdout"),
+        ("watch --onc", 2, "stdout"),
+        ("watch --onc", 2, "stderr"),
+        ("usage nobody --json", 0, "stderr"),
+    ],
+)
 async def test_closed_stream_is_no_error(cli: CliRunner, line: str, code: int, stream: str):
     """A command whose caller has closed a stream, as `aijobs … >&-` does, writes to the other alone."""
     cli.write_settings()
@@ -289,7 +299,7 @@ async def test_pipe_gets_utf_8(cli: CliRunner, customer: Customer, encoding: str
     await cli.expect(f"templates set {customer.name} template.json")
     line = f"templates show {customer.name} --settings {cli.write_settings()}"
 
-    shown = await cli.run_process(line, PYTHONIOENCODING=encoding)
+    shown = await cli.run(line)
     document = await cli.run_process(f"{line} --json", PYTHONIOENCODING=encoding)
     error = await cli.run_process("submit 日本.csv --settings x", PYTHONIOENCODING=encoding)
 

@@ -22,6 +22,8 @@ from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import completion
 from tests.support.harness import Customer
 
+LOOKS_AT_QUEUES = True
+
 
 @pytest.fixture
 def poison(cli: CliRunner) -> str:

@@ -10,6 +10,8 @@ from tests.support.harness import Customer
 from tests.support.http_client import send
 from tests.support.signatures import new_secret, signed
 
+LOOKS_AT_QUEUES = True
+
 BODY = b'{"type": "batch.completed", "data": {"id": "batch_1"}}'
 
 

@@ -13,6 +13,8 @@ from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Answer, completion, error
 from tests.support.harness import Customer
 
+LOOKS_AT_QUEUES = True
+
 
 async def work(cli: CliRunner) -> list[str]:
     """Run the jobs in the queue, and return their ids."""

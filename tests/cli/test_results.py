@@ -19,6 +19,8 @@ from tests.support.cli_runner import CliRunner, current_errors
 from tests.support.endpoint import completion, error, images, pixels
 from tests.support.harness import Customer, Harness
 
+LOOKS_AT_QUEUES = True
+
 
 async def work(cli: CliRunner) -> None:
     """Run the jobs in the queue."""

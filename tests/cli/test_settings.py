@@ -13,6 +13,7 @@ from aijobs.settings import OUTPUTS, read_app_settings
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
+from tests.support.rows import every_row
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ async def test_settings_come_from_the_environment(cli: CliRunner, newcomer: Cust
     """Without `--settings`, the environment names the deployment."""
     await cli.harness.services.table.insert(Row(newcomer.name, "j_1", {"state": "done"}))
 
-    result = await cli.run_process(f"erase {newcomer.name} --yes", **cli.harness.environment)
+    result = await cli.run(f"erase {newcomer.name} --yes", environment=cli.harness.environment)
 
     assert (0, "") == (result.code, result.err)
     assert [] == await newcomer.rows()
@@ -61,7 +62,7 @@ def test_outputs_of_the_template_are_settings(tmp_path: Path):
     assert "https://key-vault-url.example" == settings.key_vault_url
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("content", "message"),
     [
         (None, "can't be read: No such file"),

@@ -24,6 +24,8 @@ from tests.support.faults import (
 )
 from tests.support.harness import Customer
 
+LOOKS_AT_QUEUES = True
+
 
 async def queued_jobs(cli: CliRunner) -> list[dict[str, object]]:
     """The jobs in the queue, taken out of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aijobs.__main__ import run
+from aijobs.arguments.base import Parser
 from aijobs.parser import make_parser
 from tests.support.harness import Harness
 
@@ -67,24 +69,28 @@ class CliRunner:
         """Take the messages out of the jobs queue, and return them."""
         return await self.harness.messages(self.harness.environment["JOBS_QUEUE"])
 
-    async def run(self, line: str, *, stdin: str = "", columns: int | None = None) -> CliResult:
+    async def run(
+        self, line: str, *, stdin: str = "", columns: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> CliResult:
         """
-        Run `aijobs LINE` in this process. A line without `--settings` gets the harness's.
+        Run `aijobs LINE` in this process. A line without `--settings` gets the harness's, unless there is an
+        `environment`, whose variables are added to this process's.
 
         Its output goes into a pipe or, with `columns`, to a terminal of that width and 24 lines.
         """
         words = shlex.split(line)
-        words += [] if "--settings" in words else ["--settings", "local.settings.json"]
-        self.write_settings()
+        if environment is None:
+            words += [] if "--settings" in words else ["--settings", "local.settings.json"]
+            self.write_settings()
         out, err, code = (io.StringIO(), io.StringIO(), 0) if columns is None else (Terminal(), Terminal(), 0)
         size = {} if columns is None else {"COLUMNS": str(columns), "LINES": "24"}
         with (
-            _process_state(self.directory, stdin, size),
+            _process_state(self.directory, stdin, {**size, **(environment or {})}),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
             try:
-                args = make_parser().parse_args(words)
+                args = _parser().parse_args(words)
             except SystemExit as exc:
                 code = int(exc.code or 0)
             else:
@@ -129,6 +135,12 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         """It is one."""
         return True
+
+
+@functools.cache
+def _parser() -> Parser:
+    """The parser, which takes as long to make as many a command takes to run."""
+    return make_parser()
 
 
 def current_errors() -> str:
