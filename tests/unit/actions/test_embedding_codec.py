@@ -9,12 +9,12 @@ import sys
 from random import Random
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.actions.embedding_codec import npy, parse_vectors, unpack
+from tests.support.rows import every_row
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 matrices = st.integers(1, 5).flatmap(
@@ -32,6 +32,8 @@ def packed(matrix: list[list[float]]) -> list[str]:
 @given(matrices)
 def test_numpy_reads_the_file(matrix: list[list[float]]):
     """NumPy reads an `.npy` file as the same 32-bit floats, for any shape."""
+    import numpy as np  # noqa: PLC0415  # no other test of this process needs it
+
     array = np.load(io.BytesIO(npy(packed(matrix))), allow_pickle=False)
 
     assert (np.dtype("<f4"), (len(matrix), len(matrix[0]))) == (array.dtype, array.shape)
@@ -75,7 +77,7 @@ def test_big_endian_machines_write_the_same_bytes(monkeypatch: pytest.MonkeyPatc
     assert [1.0, -2.5] == unpack(swapped[0]).tolist()
 
 
-@pytest.mark.parametrize(
+@every_row(
     "data",
     [
         None,
