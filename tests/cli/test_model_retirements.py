@@ -15,6 +15,7 @@ from local.stack.customers import demo_customers
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT
 from tests.support.harness import Customer
+from tests.support.rows import every_row
 
 AZURE, OPENAI = ("learn.microsoft.com", "developers.openai.com")
 
@@ -43,7 +44,7 @@ def test_the_list_has_each_model_once_with_its_source():
         assert successor is None or date.fromisoformat(row["retires"]) < successor.retires
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("provider", "model", "verdict", "words"),
     [
         ("openai", "gpt-image-1", "error", "gpt-image-1 was retired on 2026-10-23. Use gpt-image-2 instead."),
@@ -82,9 +83,7 @@ def test_models_are_named_with_date_successor_and_source(provider: str, model: s
     assert all(words in finding.message and re.search(r" See [\w.]+/\S+\w$", finding.message) for finding in findings)
 
 
-@pytest.mark.parametrize(
-    ("days", "verdict"), [(NOTICE.days + 1, None), (NOTICE.days, "warning"), (1, "warning"), (0, "error")]
-)
+@every_row(("days", "verdict"), [(NOTICE.days + 1, None), (NOTICE.days, "warning"), (1, "warning"), (0, "error")])
 def test_notice_is_given_in_time(monkeypatch: pytest.MonkeyPatch, days: int, verdict: str | None):
     """A model is named from so many days before its last one."""
     on(monkeypatch, date(2027, 2, 26) - timedelta(days=days))
@@ -179,13 +178,25 @@ PAST = {"bill.md", "prices.md"}
 """Pages about what was used in the past."""
 
 
-@pytest.mark.parametrize("model", RETIRED)
-def test_no_page_shows_a_retired_model(model: str):
+def test_no_page_shows_a_retired_model():
     """What a reader copies from the README, a page of docs/, what runs locally or the OpenAPI document still works."""
     files = [ROOT / "README.md", ROOT / "test.http", *(ROOT / "docs").rglob("*.md")]
     files += [file for part in ("demo", "soak", "stack") for file in (ROOT / "local" / part).rglob("*.py")]
     files += [*(ROOT / "openapi").rglob("*.py"), *(ROOT / "shared" / "http" / "static").iterdir()]
-    word = re.compile(rf"[\"`' ]{re.escape(model)}(?=[\"`' ,]|\.(?!\d)|$)", re.MULTILINE)
-
     texts = {file: file.read_text(encoding="utf-8") for file in files if file.name not in PAST}
-    assert [] == [str(file) for file, text in texts.items() if word.search(text)]
+
+    assert [] == [(str(file), model) for file, text in texts.items() for model in RETIRED if shows(text, model)]
+
+
+def shows(text: str, model: str) -> bool:
+    """Whether a text has a model's name as a word."""
+    word = rf"[\"`' ]{re.escape(model)}(?=[\"`' ,]|\.(?!\d)|$)"
+    return model in text and re.search(word, text, re.MULTILINE) is not None
+
+
+def test_a_model_is_found_by_its_whole_name():
+    """In quotes or in a sentence, and not as a part of another one's."""
+    for text in ('"gpt-4o"', "Use gpt-4o.", "a gpt-4o, b", "`gpt-4o`", "the gpt-4o"):
+        assert shows(text, "gpt-4o")
+    for text in ('"gpt-4o-mini"', "gpt-4o", " gpt-4o.1", "xgpt-4o "):
+        assert not shows(text, "gpt-4o")

@@ -6,7 +6,6 @@ at any of its requests.
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -197,9 +196,14 @@ class ExportHarness:
     jobs: int = 0
 
     def __post_init__(self) -> None:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("shared.") and getattr(module, "now", None) is clock.now and module is not clock:
-                self.patch.setattr(module, "now", lambda: self.time)
+        harness = self
+
+        class HarnessTime(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:
+                return harness.time.astimezone(tz)
+
+        self.patch.setattr(clock, "datetime", HarnessTime)
         self.queues = KillableQueues(table=self.table)
         self.vault = MemoryVault({each.name: WHSEC if each.kind == "cloudevents" else KEY for each in self.exports})
         kinds = {"stripe": Stripe, "openmeter": OpenMeter, "lago": Lago, "orb": Orb}

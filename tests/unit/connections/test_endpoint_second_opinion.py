@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from shared.connections.endpoint import parse_endpoint
+from tests.support.rows import every_row
 from tests.support.sdks import openai
 
 KEY = "k-123"
@@ -75,8 +76,11 @@ class Recorder:
     """An endpoint that keeps the last request and refuses it."""
 
     def __init__(self) -> None:
-        self.client = httpx2.AsyncClient(transport=httpx2.MockTransport(self._answer))
         self.seen: list[httpx2.Request] = []
+
+    def client(self) -> httpx2.AsyncClient:
+        """Return a client that calls it; an official client closes the one that it is given."""
+        return httpx2.AsyncClient(transport=httpx2.MockTransport(self._answer))
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.seen.append(request)
@@ -105,8 +109,8 @@ def recorder(monkeypatch):
     return Recorder()
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize(("pasted", "provider", "client_class", "options"), SHAPES)
+@every_row("operation", OPERATIONS)
+@every_row(("pasted", "provider", "client_class", "options"), SHAPES)
 async def test_requests_are_what_the_official_client_sends(
     pasted, provider, client_class, options, operation, recorder
 ):
@@ -114,7 +118,7 @@ async def test_requests_are_what_the_official_client_sends(
     endpoint = parse_endpoint(pasted, provider=provider)
     model = options.get("azure_deployment", "my model/1")
     options = {"api_key": KEY} | options
-    client = getattr(openai, client_class)(**options, max_retries=0, http_client=recorder.client)
+    client = getattr(openai, client_class)(**options, max_retries=0, http_client=recorder.client())
 
     request = await sent(client, recorder, operation, model)
 

@@ -28,6 +28,7 @@ from shared.upstream.messages import DeliveryReceipt, Response
 from tests.support.billing_receivers import KEY, answer, sums
 from tests.support.exporting import EXPORTS, START, ExportHarness, MemoryClient
 from tests.support.fake_blobs import MemoryBlobs
+from tests.support.rows import every_row
 
 STRIPE, LAGO, ORB, OPENMETER = (EXPORTS[name] for name in ("stripe", "lago", "orb", "openmeter"))
 
@@ -63,8 +64,8 @@ def slow_down(monkeypatch: pytest.MonkeyPatch, harness: ExportHarness, kind: str
     monkeypatch.setattr(MemoryClient, "exchange", slow_exchange)
 
 
-@pytest.mark.parametrize("answers", [True, False])
-@pytest.mark.parametrize("order", [(STRIPE, LAGO), (LAGO, STRIPE)])
+@every_row("answers", [True, False])
+@every_row("order", [(STRIPE, LAGO), (LAGO, STRIPE)])
 async def test_a_slow_receiver_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch, order: Sequence[Export], answers: bool
 ):
@@ -189,7 +190,7 @@ async def test_two_exports_to_one_account(monkeypatch: pytest.MonkeyPatch, kind:
     assert 7 == harness.tally(kind) + harness.tally("twin")
 
 
-@pytest.mark.parametrize("kind", ["stripe", "lago", "orb", "openmeter"])
+@every_row("kind", ["stripe", "lago", "orb", "openmeter"])
 async def test_two_exports_with_one_key(monkeypatch: pytest.MonkeyPatch, kind: str):
     """The second one's events would not be counted, and some systems do not say so: it sends nothing, and says why."""
     twin = replace(EXPORTS[kind], name="twin", value="input_tokens")
@@ -223,7 +224,7 @@ async def test_orb_that_refuses_with_200(monkeypatch: pytest.MonkeyPatch):
     assert [("orb", "refused", "no such property")] == await states(harness)
 
 
-@pytest.mark.parametrize("kind", ["stripe", "lago", "orb", "openmeter"])
+@every_row("kind", ["stripe", "lago", "orb", "openmeter"])
 async def test_a_page_is_no_answer_of_an_api(monkeypatch: pytest.MonkeyPatch, kind: str):
     """A web site at the export's `url` answers 200 to everything: nothing counts as sent, and all is sent later."""
     harness = await make_harness(monkeypatch, EXPORTS[kind])
@@ -238,7 +239,7 @@ async def test_a_page_is_no_answer_of_an_api(monkeypatch: pytest.MonkeyPatch, ki
     assert 7 == system.sum() == harness.tally(kind)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "state"),
     [(400, "refused"), (408, "in_doubt"), (409, "in_doubt"), (500, "in_doubt"), (504, "in_doubt")],
 )
@@ -282,8 +283,8 @@ async def test_an_absurd_retry_after(monkeypatch: pytest.MonkeyPatch):
     assert {"ext-acme": Decimal(7)} == sums(harness.systems["stripe"].counted)
 
 
-@pytest.mark.parametrize("ahead", [timedelta(hours=25), timedelta(days=36)])
-@pytest.mark.parametrize("kind", ["stripe", "openmeter"])
+@every_row("ahead", [timedelta(hours=25), timedelta(days=36)])
+@every_row("kind", ["stripe", "openmeter"])
 async def test_a_clock_that_was_ahead_counts_nothing_twice(
     monkeypatch: pytest.MonkeyPatch, kind: str, ahead: timedelta
 ):

@@ -24,6 +24,7 @@ from shared.exports.receivers import AT_ONCE, MAX_REASON_LENGTH
 from shared.storage.base import Row
 from tests.support.billing_receivers import KEY, answer, sums
 from tests.support.exporting import EXPORTS, ExportHarness
+from tests.support.rows import every_row
 
 STRIPE, LAGO, ORB, OPENMETER = (EXPORTS[name] for name in ("stripe", "lago", "orb", "openmeter"))
 
@@ -75,7 +76,7 @@ async def test_records_on_one_account_alone(monkeypatch: pytest.MonkeyPatch, bil
     assert expected == harness.systems["stripe"].sum()
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "record", "expected"),
     [
         ("input_tokens", {"input_tokens": 7}, 7),
@@ -195,7 +196,7 @@ async def test_a_receiver_may_know_customers_by_our_ids(monkeypatch: pytest.Monk
     assert {"nameless": 10} == sums(harness.systems["orb"].counted)
 
 
-@pytest.mark.parametrize("kind", ["stripe", "openmeter", "lago", "orb"])
+@every_row("kind", ["stripe", "openmeter", "lago", "orb"])
 async def test_a_refused_event_holds_no_other_up(monkeypatch: pytest.MonkeyPatch, kind: str):
     """It is shown with the receiver's reason, and sent again once a person says that it is corrected."""
     harness = await make_harness(monkeypatch, EXPORTS[kind])
@@ -401,7 +402,7 @@ async def test_a_rotated_key_serves_at_once(monkeypatch: pytest.MonkeyPatch):
     assert 20 == harness.systems["stripe"].sum()
 
 
-@pytest.mark.parametrize("status_code", [301, 404, 405, 410])
+@every_row("status_code", [301, 404, 405, 410])
 async def test_a_wrong_url_is_the_exports_fault(monkeypatch: pytest.MonkeyPatch, status_code: int):
     """No event is refused for it."""
     harness = await make_harness(monkeypatch, LAGO)

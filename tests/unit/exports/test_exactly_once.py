@@ -19,6 +19,7 @@ from shared.storage.base import Row
 from tests.support.billing_receivers import answer, sums
 from tests.support.exporting import EXPORTS, ExportHarness
 from tests.support.fakes import Fault
+from tests.support.rows import every_row
 
 CUSTOMERS = ("acme", "globex")
 FORGETFUL = {"stripe", "openmeter"}
@@ -135,8 +136,8 @@ async def test_a_worker_killed_at_each_step(monkeypatch: pytest.MonkeyPatch, kin
     assert bool(doubts) == (kind in FORGETFUL and later > timedelta(hours=24))
 
 
-@pytest.mark.parametrize("fault", Fault)
-@pytest.mark.parametrize("kind", ["stripe", "lago"])
+@every_row("fault", Fault)
+@every_row("kind", ["stripe", "lago"])
 async def test_a_storage_that_fails_at_each_write(monkeypatch: pytest.MonkeyPatch, kind: str, fault: Fault):
     """A write that is refused, whose answer gets lost, or that is made twice: each event counts once all the same."""
     for write in range(20):

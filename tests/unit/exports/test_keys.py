@@ -11,6 +11,7 @@ from shared.connections.store import StoredCredential
 from shared.errors import ConnectionDisabled, VaultUnavailable
 from shared.exports.keys import ExportKeys, NoKey, SigningExports
 from shared.secret import Secret
+from tests.support.rows import every_row
 
 DAY = timedelta(days=1)
 
@@ -31,7 +32,7 @@ class OneSecret:
         return self.answer
 
 
-@pytest.mark.parametrize("text", ["sk_live_1", " sk_live_1\n", '"sk_live_1"', "\ufeffsk_live_1\r\n"])
+@every_row("text", ["sk_live_1", " sk_live_1\n", '"sk_live_1"', "\ufeffsk_live_1\r\n"])
 async def test_a_key_as_somebody_pasted_it(text: str):
     """What an editor or a shell wrote around it is removed. It is read once, until it is refused."""
     store = OneSecret(StoredCredential(Secret(text), "1"))
@@ -44,7 +45,7 @@ async def test_a_key_as_somebody_pasted_it(text: str):
     assert 2 == store.reads
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("answer", "problem"),
     [
         (None, "doesn't exist"),

@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from shared.exports.receivers import MAX_REASON_LENGTH, MAX_WAIT_S, ApiReceiver,
 from shared.exports.stripe import StripeReceiver
 from shared.upstream.messages import Response
 from tests.support.exporting import EXPORTS
+from tests.support.rows import every_row
 
 CLIENT: Any = None
 RECEIVERS: dict[str, ApiReceiver] = {
@@ -79,7 +79,7 @@ def test_any_answer_is_read(kind: str, status: int, body: bytes, headers: dict[s
     assert 0 <= wait_s <= MAX_WAIT_S
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "single", "batch"),
     [
         (200, "taken", "taken"),

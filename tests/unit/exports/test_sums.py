@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
-import pytest
-
 from shared.billing.customer_records import CustomerRecord
 from shared.billing.money import EXACT
 from shared.billing.priced_sum import PricedSum
@@ -17,6 +15,7 @@ from shared.billing.usage_entries import Entry, read_days
 from shared.export_settings import Export
 from shared.exports.events import Event, EventMaker, Waiting
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 from tests.support.usage_days import BOOKS, DAYS, FIRST, RolledTable, pricing_of, random_days
 
 LAST = FIRST + timedelta(days=DAYS + 1)
@@ -44,7 +43,7 @@ async def sum_of_entries(pages: AsyncIterator[Sequence[Entry]], measure: str, pr
     return (money.amount, money.unpriced.total()) if measure == "amount" else (total, 0)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@every_row("seed", range(8))
 async def test_events_add_up_to_the_statement(seed: int):
     """Each measure exactly, by any price book; what has no price waits, and the statement counts it as unpriced."""
     chance = random.Random(seed)

@@ -140,17 +140,18 @@ async def test_reading_costs_the_worker_a_fraction(side: SideProcess):
     assert time.process_time() - began < inline_s / 2
 
 
-@pytest.mark.parametrize("offset", [0, MIB - 9, 3 * MIB])
-async def test_a_key_is_found_anywhere_in_a_large_body(side: SideProcess, offset: int):
+async def test_a_key_is_found_anywhere_in_a_large_body(side: SideProcess):
     """Redaction does not depend on where in the body a key stands, and is the same as at once."""
     body = bytearray(b"x" * (LARGE_BYTES + 1))
-    for encoded in (KEY.encode(), KEY.encode("utf-16-le"), KEY.replace("/", r"\/").upper().encode()):
-        body[offset : offset + len(encoded)] = encoded
+    for number, encoded in enumerate((KEY.encode(), KEY.encode("utf-16-le"), KEY.replace("/", r"\/").upper().encode())):
+        for offset in (0, MIB - 9, 3 * MIB):
+            start = offset + 100 * number
+            body[start : start + len(encoded)] = encoded
 
-        redacted = await side.redact(bytes(body), Secret(KEY), "a")
+    redacted = await side.redact(bytes(body), Secret(KEY), "a")
 
-        assert b"***" in redacted
-        assert redact(bytes(body), Secret(KEY)) == redacted
+    assert 9 == redacted.count(b"***")
+    assert redact(bytes(body), Secret(KEY)) == redacted
 
 
 async def test_a_large_body_without_the_key_stays_as_it_is(side: SideProcess):
