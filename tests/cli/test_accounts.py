@@ -13,6 +13,7 @@ from shared.billing.closed_records import ClosedRecord, ClosedRecords
 from shared.contract.closed_month import DocumentId
 from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
+from tests.support.rows import every_row
 
 CREDIT = "--month 2026-11 --amount 12.5 --description Outage --currency USD"
 
@@ -101,7 +102,7 @@ async def test_an_adjustment_is_added_once(cli: CliRunner, newcomer: Customer):
     await cli.expect("adjustments list nobody", out="has no credits and debits")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("line", "message"),
     [
         ("credit {} --month 2026-13 --amount 1 --description x --currency USD", "--month must be a month"),

@@ -14,6 +14,7 @@ import pytest
 from aijobs.azure_costs import read_costs
 from aijobs.diagnostics import CommandError
 from shared.billing.periods import Days
+from tests.support.rows import every_row
 
 ACCOUNT = (
     "/subscriptions/0a1b/resourceGroups/ai/providers/Microsoft.CognitiveServices/accounts/Contoso-AI/projects/default"
@@ -44,8 +45,8 @@ def write(directory: Path, header: tuple[str, ...], *rows: tuple[str, ...], enco
     return file
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("is_compressed", [False, True], ids=["csv", "gzip"])
+@every_row("form", FORMS)
+@every_row("is_compressed", [False, True], ids=["csv", "gzip"])
 def test_each_form_is_read(tmp_path: Path, form: str, is_compressed: bool):
     """AI resources by day and name, in lower case, with their meters; all else, and other days, are left out."""
     header, day = FORMS[form], DAYS[form]
@@ -73,7 +74,7 @@ def test_each_form_is_read(tmp_path: Path, form: str, is_compressed: bool):
 EA = FORMS["enterprise agreement"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("header", "row", "sentence"),
     [
         (EA[1:], ("", "", "", ""), "no column such as `Date`"),

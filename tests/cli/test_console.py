@@ -18,9 +18,10 @@ from aijobs.report import Verbatim
 from shared.secret import Secret
 from shared.settings import read_settings
 from tests.support.cli_runner import Terminal
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("stdin", "confirmed"),
     [
         (io.StringIO("contoso\n"), True),
@@ -55,7 +56,7 @@ def end_of_input(_: str) -> str:
     raise EOFError
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("stdin", "message"),
     [
         (io.StringIO(""), "No key was given."),
@@ -82,7 +83,7 @@ def test_invalid_key_is_rejected(monkeypatch: pytest.MonkeyPatch, stdin: TextIO 
     assert message == str(error.value)
 
 
-@pytest.mark.parametrize("form", ["{}\n", "\ufeff{}\r\n", '"{}"', " '{}'\n"], ids=ascii)
+@every_row("form", ["{}\n", "\ufeff{}\r\n", '"{}"', " '{}'\n"], ids=ascii)
 def test_what_is_around_a_key_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str):
     """A line break, a byte order mark and quotes are not part of a key, whether from stdin or from a file."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(form.format("sk-1")))
@@ -116,7 +117,7 @@ def test_terminal_obeys_nothing_in_a_document(monkeypatch: pytest.MonkeyPatch):
         assert printed == stream.getvalue()
 
 
-@pytest.mark.parametrize(("variable", "columns"), [("40", 40), ("0", 80), ("-1", 80), ("wide", 80), ("9" * 5000, 80)])
+@every_row(("variable", "columns"), [("40", 40), ("0", 80), ("-1", 80), ("wide", 80), ("9" * 5000, 80)])
 def test_width_that_is_no_width_is_ignored(monkeypatch: pytest.MonkeyPatch, variable: str, columns: int):
     """COLUMNS overrides the width if it is one."""
     monkeypatch.setenv("COLUMNS", variable)

@@ -22,7 +22,10 @@ from shared.settings import find_faults, read_settings
 from tests.support.cli_runner import CliResult, CliRunner
 from tests.support.deployment import ROOT, TEST
 from tests.support.harness import Harness
+from tests.support.rows import every_row
 from tests.support.wrong_settings import ACCOUNT, SETTINGS, URLS, Wrong, environment_with, wrong_cases
+
+LOOKS_AT_QUEUES = True
 
 HOST = {
     "FUNCTIONS_WORKER_RUNTIME": "python",
@@ -103,8 +106,8 @@ async def test_what_is_not_set_has_its_default_or_a_sentence(cli: CliRunner, nam
     assert all(setting.missing in row for row in named if setting.missing)
 
 
-@pytest.mark.parametrize("text", ["", " \t"])
-@pytest.mark.parametrize("name", SETTINGS)
+@every_row("text", ["", " \t"])
+@every_row("name", SETTINGS)
 def test_an_empty_value_is_none(name: str, text: str):
     """A setting that is empty or blank is as good as missing."""
     base = {"JobStorage": ACCOUNT, **HOST}
@@ -143,7 +146,7 @@ async def build_and_close(values: dict[str, str]) -> None:
     await build(read_settings(values)).close()
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("values", "verdict", "words"),
     [
         ({"AzureWebJobsStorage__accountName": "hostacct"}, "ok", "names a storage account"),
@@ -226,7 +229,7 @@ async def test_the_hosts_own_account_is_tried(cli: CliRunner):
     assert rows[0].endswith("The setting is AzureWebJobsStorage.")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "meant"),
     [
         ("JOB_QUEUE", "JOBS_QUEUE"),
@@ -290,7 +293,7 @@ def test_noise_is_not_reported():
     assert [] == [message for message in names if "Did you mean" in message]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("content", "words"),
     [
         ('{"Values": {"JobStorage": %s, "LEASE_SECONDS": 5}}', "LEASE_SECONDS must be a whole number from 10"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from aijobs.egress_check import check_egress
 from shared.settings import read_settings
 from shared.upstream.egress_policy import DEFAULT_ALLOWED_SCOPES, DEFAULT_ALLOWED_SUFFIXES
+from tests.support.rows import every_row
 
 
 def problems(**environment: str) -> list[tuple[str, str]]:
@@ -38,7 +37,7 @@ LIMITED = [
 ]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("suffix", "words"),
     [
         *((suffix, "anybody can have a host under it") for suffix in OPEN),
@@ -53,7 +52,7 @@ def test_a_suffix_that_anybody_can_be_under_is_named(suffix: str, words: str):
     assert all(name == "ALLOWED_ENDPOINT_SUFFIXES" and suffix in text and words in text for name, text in named)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("host", "words"),
     [
         *((host, "") for host in ("ai.contoso.com", "AI.Contoso.com.", "bücher.contoso.com", "ai.contoso.com:443")),
@@ -67,7 +66,7 @@ def test_a_host_for_tokens_is_allowed(host: str, words: str):
     assert ([("ALLOWED_ENTRA_HOSTS", True)] if words else []) == [(name, words in text) for name, text in named]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("scope", "is_named"),
     [
         *((scope, False) for scope in (*DEFAULT_ALLOWED_SCOPES, "api://gateway/.default")),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from aijobs.diagnostics import CommandError
 from aijobs.job_file import Line, read_csv, read_job_file, read_json, read_jsonl
 from aijobs.submit_plan import make_plan
+from tests.support.rows import every_row
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 VALUES = st.recursive(
@@ -112,7 +113,7 @@ def test_any_text_is_read_or_rejected(text: str, read: Any):
     assert sorted(line.number for line in lines) == [line.number for line in lines]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("header", "message"),
     [
         ("", "is empty"),
@@ -148,7 +149,7 @@ def test_error_of_a_record_has_its_line(text: str, message: str):
     assert (2, True) == (line.number, message in line.error)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "data", "message"),
     [
         ("jobs.txt", b"", "must end in .jsonl"),

@@ -19,6 +19,7 @@ from shared.clock import rfc3339
 from shared.contract.documents import ENDED, STATES, JobDocument
 from shared.contract.result import ErrorBody
 from tests.support.cli_runner import CliRunner
+from tests.support.rows import every_row
 
 Job = tuple[JobKey, JobDocument | None]
 NOW = datetime(2026, 11, 29, 15, 46, 47, tzinfo=UTC)
@@ -127,7 +128,7 @@ def test_screen_fits_the_window(states: list[str], height: int, id_length: int):
     assert running == states.count("running") or visible <= {"running"}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("seconds", "text"),
     [(-1, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (86399, "23h"), (200_000, "2d")],
 )

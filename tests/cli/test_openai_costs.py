@@ -19,6 +19,7 @@ from aijobs.price_sources.base import SourceError
 from shared.billing.periods import Days
 from shared.secret import Secret
 from tests.support.openai_costs import ADMIN_KEY, CostServer, open_cost_server
+from tests.support.rows import every_row
 
 NOVEMBER = Days.of_month("2026-11")
 KEY = Secret(ADMIN_KEY)
@@ -89,7 +90,7 @@ HUGE_TIME = '{"data": [{"start_time": 1e999999999, "results": []}], "has_more": 
 """A whole number of a gigabyte."""
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("answer", "sentence"),
     [
         (lambda: web.Response(status=403), "answered 403: it does not accept the key for this."),
@@ -117,6 +118,7 @@ HUGE_TIME = '{"data": [{"start_time": 1e999999999, "results": []}], "has_more": 
 )
 async def test_other_answers_are_refused(costs: CostServer, answer: Callable[[], web.Response], sentence: str):
     """One sentence says what is wrong, without the key, after one request."""
+    costs.queries.clear()
     costs.answer_with = answer
 
     with pytest.raises(SourceError) as raised:

@@ -16,6 +16,7 @@ from aijobs.price_sources.base import SourceError
 from aijobs.price_sources.download import check_address, download
 from aijobs.price_sources.sources import URLS
 from tests.support.price_sources import PriceServer
+from tests.support.rows import every_row
 
 
 async def test_pages_are_followed(sources: PriceServer):
@@ -63,9 +64,10 @@ ANSWERS: list[tuple[Callable[[], web.Response], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "sentence"), ANSWERS)
+@every_row(("answer", "sentence"), ANSWERS)
 async def test_answer_that_is_not_followed(sources: PriceServer, answer: Callable[[], web.Response], sentence: str):
     """A redirect, an error, invalid JSON, and a next page elsewhere are refused, after one request."""
+    sources.queries.clear()
     sources.answers["/azure"] = answer
 
     with pytest.raises(SourceError) as raised:

@@ -19,6 +19,7 @@ from aijobs.price_sources.base import NO_PRICE, NO_STEP, SourceError, SourcePric
 from shared.billing.pricing import Cost, Pricing, Unpriced
 from shared.contract.price_book import PriceBook, decode_price_book
 from tests.support.price_sources import rates, recorded
+from tests.support.rows import every_row
 
 SINCE = date(2026, 8, 15)
 REGION = "swedencentral"
@@ -114,7 +115,7 @@ def test_the_tokens_of_an_image_are_its_price(name: str):
     assert Decimal("0.16665") == cost.amount
 
 
-@pytest.mark.parametrize(("model", "calls", "amounts"), AZURE)
+@every_row(("model", "calls", "amounts"), AZURE)
 def test_azure(model: str, calls: Mapping[str, Any], amounts: dict[str, str]):
     """A meter's name says model, scope, tier, context and what is counted; units of 1K and 1M become a million."""
     source = from_azure()
@@ -171,7 +172,7 @@ def test_azure_tier_without_a_price_for_long_input_is_listed():
     assert not any(name.startswith("gpt-5.4 global batch from") for name in left_out)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "name",
     [
         *("Sora 2 glbl Second", "gpt-4o-mini-0718-FT-inp-glbl Tokens", "Provisioned Managed Global Unit"),
@@ -186,7 +187,7 @@ def test_azure_meter_that_is_unknown_is_left_out(name: str):
     assert "is not a product whose meters name their model" == reasons(source)["Cohere Models"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     "name",
     [
         "5.4 inp 1M Tokens",  # no scope
@@ -265,7 +266,7 @@ GENAI = [
 ]
 
 
-@pytest.mark.parametrize(("provider", "model", "calls", "amounts"), GENAI)
+@every_row(("provider", "model", "calls", "amounts"), GENAI)
 def test_genai_prices(provider: str, model: str, calls: Mapping[str, Any], amounts: list[dict[str, str]]):
     """Names, prefixes and dated names become models; tiers hold above their start; each price has its days."""
     assert amounts == find(from_genai_prices(), provider, model, **calls)
@@ -355,7 +356,7 @@ LITELLM = [
 ]
 
 
-@pytest.mark.parametrize(("provider", "model", "calls", "amounts"), LITELLM)
+@every_row(("provider", "model", "calls", "amounts"), LITELLM)
 def test_litellm(provider: str, model: str, calls: Mapping[str, Any], amounts: dict[str, str]):
     """Prices per token become prices per million, to the last digit; a step inherits what it does not change."""
     assert [amounts] == find(from_litellm(), provider, model, **calls)
@@ -409,10 +410,8 @@ def test_another_version_of_a_model_has_no_price_of_the_model():
     assert isinstance(pricing.cost("c", SINCE, record | {"answered_by": "gpt-5.4-ultra"}), Unpriced)
 
 
-@pytest.mark.parametrize(
-    "document", [None, [], {}, "text", Decimal(1), [1], {"a": 1}, {"Items": 1}, {"Items": [1]}, [{"models": 1}]]
-)
-@pytest.mark.parametrize("convert", [lambda d: azure.convert([d], SINCE), genai_prices.convert, litellm.convert])
+@every_row("document", [None, [], {}, "text", Decimal(1), [1], {"a": 1}, {"Items": 1}, {"Items": [1]}, [{"models": 1}]])
+@every_row("convert", [lambda d: azure.convert([d], SINCE), genai_prices.convert, litellm.convert])
 def test_other_documents_have_no_prices(convert: Any, document: Any):
     """JSON of another form is an error in words, or has no prices."""
     with suppress(SourceError):

@@ -16,6 +16,7 @@ from aijobs.price_changes import Change, as_documents, changes_between
 from aijobs.price_sources.base import SourcePrices
 from aijobs.price_timeline import with_price, with_source
 from shared.contract.price_book import Markup, ModelAlias, Price, PriceBook, Rate, days_of, decode_price_book
+from tests.support.rows import every_row
 
 NOVEMBER, MIDDLE, DECEMBER = date(2026, 11, 1), date(2026, 11, 15), date(2026, 12, 1)
 
@@ -183,7 +184,7 @@ def test_changes_say_what_differs_on_each_day(before: list[Price], after: list[P
                 assert change.name == ("added" if not pair[0] else "ended" if not pair[1] else "changed")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("old", "new", "is_large"),
     [
         ({"input": 2}, {"input": 3}, False),

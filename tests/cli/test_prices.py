@@ -20,6 +20,7 @@ from tests.support.cli_runner import ROOT, CliResult, CliRunner
 from tests.support.endpoint import completion
 from tests.support.harness import Harness
 from tests.support.price_sources import FILES, PriceServer, recorded
+from tests.support.rows import every_row
 
 NO = "no\n"
 BOOK = {
@@ -222,7 +223,7 @@ async def test_set_ends_the_price_before(cli: CliRunner):
     ]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("line", "sentence", "code"),
     [
         ("prices set m --provider openai", "The price has no price: set at least one of input, cached", 2),

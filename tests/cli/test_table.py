@@ -15,6 +15,7 @@ from aijobs.console import print_text, terminal_size
 from aijobs.table import Table, make_table
 from aijobs.wrapping import wrap
 from tests.support.cli_runner import Terminal
+from tests.support.rows import every_row
 
 WIDTHS = st.integers(20, 200)
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x9FFF, categories=("L", "N")), min_size=1, max_size=110)
@@ -187,7 +188,7 @@ def test_command_in_a_sentence_can_be_copied():
     assert [text] == wrap(text, None)
 
 
-@pytest.mark.parametrize(("columns", "lines"), [("80", 2), ("200", 1), ("", 2), ("none", 2)])
+@every_row(("columns", "lines"), [("80", 2), ("200", 1), ("", 2), ("none", 2)])
 def test_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: str, lines: int):
     """COLUMNS sets the width, else the terminal does, else it is 80; a pipe has none."""
     monkeypatch.setenv("COLUMNS", columns)

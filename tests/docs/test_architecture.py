@@ -11,6 +11,7 @@ import pytest
 
 from docs import dependencies
 from tests.support.doc_samples import ROOT
+from tests.support.rows import every_row
 from tests.support.source import parse
 
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -84,7 +85,7 @@ def test_objects_are_in_their_modules():
         assert re.search(rf"^(class {name}\b|{name} = )", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name
 
 
-@pytest.mark.parametrize(("name", "file", "caller"), [row[:3] for row in ROWS], ids=FILES)
+@every_row(("name", "file", "caller"), [row[:3] for row in ROWS], ids=FILES)
 def test_each_function_is_called_from_one_before_it(name: str, file: str, caller: str):
     """What is to be read exists, is short, and is named in the function that the guide says calls it."""
     steps = [*(path_to(caller) if caller.startswith("`") else []), function(name, file)]
@@ -98,7 +99,7 @@ def test_each_function_is_called_from_one_before_it(name: str, file: str, caller
     assert not before or re.match(r"`([\w.]+)`", caller)[1] in before
 
 
-@pytest.mark.parametrize(("name", "does"), [(row[0], row[3]) for row in ROWS], ids=FILES)
+@every_row(("name", "does"), [(row[0], row[3]) for row in ROWS], ids=FILES)
 def test_functions_beside_the_path_are_called_there(name: str, does: str):
     """Other functions that a row names are defined in the app, and called by the row's function."""
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))

@@ -34,6 +34,7 @@ from tests.support.document_files import PICTURE, lines, pdf
 from tests.support.endpoint import Endpoint, completion
 from tests.support.harness import Harness, open_harness
 from tests.support.image_samples import JPEG, PNG
+from tests.support.rows import every_row
 
 NOT_THE_CONNECTORS = {"respond", "embed", "edit_image", "transcribe", "speak"}
 """Actions that the connector does not have."""
@@ -164,13 +165,13 @@ async def test_credential_store_in_the_docs_serves(harness: Harness):
         await connections.resolve("acme", "other")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_row("page", PAGES, ids=lambda page: page.name)
 def test_no_page_has_two_versions_of_a_text(page: Path):
     """Git leaves its marks where two versions met and nobody has chosen."""
     assert [] == re.findall(r"(?m)^(?:<{7}|={7}|>{7})(?: .*)?$", page.read_text())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_row("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
     """Every link to a file of the project leads to one, and to a heading that it has."""
     for target in re.findall(r"\]\(([^)]+)\)", prose(page)):

@@ -6,7 +6,6 @@ import json
 import re
 
 import msgspec
-import pytest
 from msgspec import Struct
 
 from shared.connections.connection import DEFAULT_CONCURRENCY
@@ -20,13 +19,14 @@ from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.admission import MAX_HELD, WORKER_CONCURRENCY
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
 from tests.support.doc_samples import ROOT
+from tests.support.rows import every_row
 
 QUEUES = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
 BATCH, THRESHOLD = QUEUES["batchSize"], QUEUES["newBatchThreshold"]
 WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("page", "struct", "member"),
     [
         ("actions/multi_chat.md", MultiChatInput, "prompts"),
@@ -45,7 +45,7 @@ def test_a_page_names_the_limits_of_a_member(page: str, struct: type[Struct], me
     assert re.search(rf"`{member}`[^\n]{{1,60}}\b{lowest} to {highest}\b", text)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("page", "text"),
     [
         ("operate", f"{MESSAGE_LIMIT:,} bytes"),

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.support.doc_samples import ROOT, section
+from tests.support.rows import every_row
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TOGETHER = ["requirements.txt", "aijobs/requirements.txt", "local/requirements.txt"]
@@ -101,7 +102,7 @@ def test_supported_pythons_are_the_same_everywhere():
         assert f"--python-version {PYTHONS[0]} " in (ROOT / file).read_text().partition("==")[0]
 
 
-@pytest.mark.parametrize("file", PINNED)
+@every_row("file", PINNED)
 def test_every_pin_is_exact_and_has_hashes(file: str):
     """A pin is one version, with the SHA-256 of the files that may be installed for it."""
     assert pins(file)
@@ -111,8 +112,8 @@ def test_every_pin_is_exact_and_has_hashes(file: str):
         assert [] == [each for each in hashes if not re.fullmatch(r"sha256:[0-9a-f]{64}", each)]
 
 
-@pytest.mark.parametrize("file", COMPILED)
-@pytest.mark.parametrize("python", PYTHONS)
+@every_row("file", COMPILED)
+@every_row("python", PYTHONS)
 def test_pins_satisfy_what_they_are_compiled_from(file: str, python: str):
     """Each direct requirement has a pin that satisfies it, on each supported Python."""
     pinned = versions(file, python)
@@ -141,7 +142,7 @@ def test_files_that_are_installed_together_pin_the_same_versions(python: str):
         }
 
 
-@pytest.mark.parametrize("file", COMPILED)
+@every_row("file", COMPILED)
 def test_contributing_has_the_command_that_makes_the_pins(file: str):
     """The command in the head of a compiled file is the one that CONTRIBUTING.md shows."""
     (command,) = re.findall(r"^#    (uv .*)$", (ROOT / file).read_text(), re.MULTILINE)

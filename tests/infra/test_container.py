@@ -22,6 +22,7 @@ from shared.settings import read_settings
 from tests.support.app_settings import settings_in_code
 from tests.support.deployment import TEST, read
 from tests.support.doc_samples import ROOT
+from tests.support.rows import every_row
 
 KUBERNETES = ROOT / "container/kubernetes"
 STAND_IN = """
@@ -179,14 +180,14 @@ def problems(manifest: dict[str, Any]) -> list[str]:
     return [error.message for error in jsonschema_rs.validator_for(schema).iter_errors(manifest)]
 
 
-@pytest.mark.parametrize("file", sorted(KUBERNETES.glob("[!k]*.yaml")), ids=lambda file: file.name)
+@every_row("file", sorted(KUBERNETES.glob("[!k]*.yaml")), ids=lambda file: file.name)
 def test_manifests_fit_the_schemas_of_kubernetes_and_keda(file: Path):
     """Every manifest has the members that Kubernetes' and KEDA's schemas want, each of its type, and no others."""
     for manifest in yaml.safe_load_all(file.read_text()):
         assert [] == problems(manifest)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("kind", "path", "wrong"),
     [
         ("Deployment", "spec.template.spec.containers.0.securityContext.readOnlyRootFileSystem", True),

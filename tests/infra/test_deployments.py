@@ -6,16 +6,15 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from shared.settings import read_settings
 from tests.support.deployment import INFRA, NAMES, TEST, Deployment, read
 from tests.support.deployment_checks import CHECKS, NOT_SET, faults
+from tests.support.rows import every_row
 
 Break = Callable[[Deployment], Any]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_row("name", NAMES)
 def test_deployment_is_right(name: str):
     """Test, production and each switch: what the checks look for is as it should be."""
     assert {} == faults(read(name))
@@ -241,7 +240,7 @@ DEPLOYMENTS = {
 """The deployment that a fault is made in, if it is not `test`."""
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@every_row("fault", FAULTS)
 def test_fault_is_found(fault: str):
     """A deliberate fault in a copy of the snapshot is named by the check for its kind."""
     check, break_it, sentence = FAULTS[fault]

@@ -12,6 +12,7 @@ import pytest
 from shared.settings import read_settings
 from tests.support.app_settings import settings_in_code
 from tests.support.deployment import INFRA, NAMES, ROOT, TEST, read
+from tests.support.rows import every_row
 
 SOURCE = (INFRA / "main.bicep").read_text()
 DECLARED = {
@@ -98,7 +99,7 @@ def test_each_value_reaches_the_resources():
     assert "recover" == vault["properties"]["createMode"]
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+@every_row("file", SHIPPED, ids=lambda file: file.name)
 def test_no_file_has_a_secret(file: Path):
     """No key, no connection string, and nothing that reads one, in any file of the deployment."""
     text = file.read_text().replace("host/default/listkeys", "")  # the function key that `aijobs verify` needs
@@ -126,7 +127,7 @@ def test_names_have_only_allowed_characters(kind: str):
     assert resource["tags"]["azd-env-name"] not in resource["name"]
 
 
-@pytest.mark.parametrize("file", sorted(INFRA.rglob("*.bicep")), ids=lambda file: file.name)
+@every_row("file", sorted(INFRA.rglob("*.bicep")), ids=lambda file: file.name)
 def test_each_resource_says_what_it_is_for(file: Path):
     """Above each resource and module that a template creates is a comment."""
     lines = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#disable")]

@@ -10,6 +10,7 @@ import pytest
 from shared import errors
 from tests.support import kql
 from tests.support.infra_queries import LOG_ALERTS, QUERIES, ROOT, alert_query, chart_query, doc_queries
+from tests.support.rows import every_row
 
 EVERY = [*QUERIES, *doc_queries()]
 WRONG = ("AppTraces | where Mesage == ''", "AppTraces | wher true", "AppTraces | summarize sum(Message)")
@@ -23,7 +24,7 @@ def _analyses() -> dict[str, kql.Analysis]:
     return dict(zip((name for name, _ in queries), kql.analyze([text for _, text in queries]), strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name, _ in EVERY])
+@every_row("name", [name for name, _ in EVERY])
 def test_query_is_valid(name: str, analyses: dict[str, kql.Analysis]):
     """Microsoft's own language service reports no error: syntax, tables, columns, types, functions."""
     assert [] == analyses[name].errors
@@ -36,7 +37,7 @@ def test_language_service_reports_errors(analyses: dict[str, kql.Analysis]):
     assert {"runbook.md", "telemetry.md"} <= {name.partition(":")[0] for name, _ in doc_queries()}
 
 
-@pytest.mark.parametrize("alert", LOG_ALERTS, ids=lambda alert: alert["name"])
+@every_row("alert", LOG_ALERTS, ids=lambda alert: alert["name"])
 def test_alert_measures_a_column_of_its_query(alert: dict[str, Any], analyses: dict[str, kql.Analysis]):
     """The measured column is a number; the columns that distinguish alerts are all those that aren't numbers."""
     columns = analyses[alert["name"]].columns

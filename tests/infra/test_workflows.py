@@ -13,6 +13,7 @@ import yaml
 
 from aijobs.parser import make_parser
 from tests.support.doc_samples import ROOT
+from tests.support.rows import every_row
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 DEPLOY = (ROOT / ".github/workflows/deploy.yml").read_text()
@@ -105,7 +106,7 @@ def test_refused_package_is_deployed_again(tmp_path: Path, refusals: int, code: 
     assert (code, tries * ["deploy --no-prompt"]) == (done.returncode, log.read_text().splitlines())
 
 
-@pytest.mark.parametrize("failing", ["", "pip", "azd", "curl", "jq", "python"])
+@every_row("failing", ["", "pip", "azd", "curl", "jq", "python"])
 def test_verify_gets_the_key_and_fails_with_whatever_fails(tmp_path: Path, failing: str):
     """
     The command reads the key from a pipe, and settings from azd's file. If anything fails, so does the step, as GitHub

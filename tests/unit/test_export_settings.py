@@ -10,6 +10,7 @@ import pytest
 from shared.errors import SettingInvalid
 from shared.export_settings import KINDS, MAX_EXPORTS, MEASURES, Export, read_exports
 from shared.settings import find_faults, read_settings
+from tests.support.rows import every_row
 
 KEY = "sk_live_0123456789abcdef"
 STRIPE = {"name": "stripe", "kind": "stripe", "event_name": "ai_tokens", "value": "total_tokens"}
@@ -60,7 +61,7 @@ def test_entries_of_every_kind():
     )
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("entry", "words"),
     [
         (without(STRIPE, "name"), "`name` must be 1 to 50 lower-case letters"),
@@ -110,7 +111,7 @@ def test_an_invalid_entry_is_named_with_its_rule(entry: dict[str, Any], words: s
     assert KEY not in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "[[]]", "stripe", "[", "null", "[" * 100_000])
+@every_row("text", ["{}", "[1]", "[[]]", "stripe", "[", "null", "[" * 100_000])
 def test_what_is_no_list_of_objects_is_refused(text: str):
     """Also JSON that no decoder takes."""
     with pytest.raises(SettingInvalid, match="must be a JSON list of objects"):
@@ -132,7 +133,7 @@ def test_cloudevents_of_two_exports_have_two_places(kind: str):
         read(VALID[kind], {**VALID[kind], "name": "other", "type": "other"})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("entry", "settings", "words"),
     [
         ("stripe", {"KEY_VAULT_URL": ""}, "USAGE_EXPORTS needs KEY_VAULT_URL"),

@@ -14,13 +14,14 @@ from shared.upstream import guarded_addresses
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.clients import Resolver, open_client
 from tests.support.endpoint import Account, Endpoint, completion, reply
+from tests.support.rows import every_row
 
 KEYS = ["Ab9-Key-0123456789", "aB+/=:cD0123", "Schlüssel-0123"]
 ODD_KEYS = ["_Ab9-Key-0123456789", '"b+/=:cD0123', "\\\\Ab90123456", "/\\Ab90123456"]
 
 
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("encode", [str, str.lower, str.upper, encode_segment, lambda key: quote(key, safe="")])
+@every_row("key", KEYS)
+@every_row("encode", [str, str.lower, str.upper, encode_segment, lambda key: quote(key, safe="")])
 def test_a_key_is_redacted_however_it_is_encoded(key: str, encode):
     """In any case, percent-encoded as in a path or a query, in text and in bytes."""
     text = f"at {encode(key)}.example, and {key}"
@@ -30,7 +31,7 @@ def test_a_key_is_redacted_however_it_is_encoded(key: str, encode):
         assert b"at ***.example, and ***" == redact(text.encode(), Secret(key))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "escaped", [r"aB+\/=:cD0123", r"aB\u002b/\u003D:cD0123", r"aB\u002B\/\u003d\u003acD0123", r"aB\\u002b\\\/=:cD0123"]
 )
 def test_a_json_escaped_key_is_redacted(escaped: str):
@@ -39,7 +40,7 @@ def test_a_json_escaped_key_is_redacted(escaped: str):
     assert rb'{"a": "\n***"}' == redact(rf'{{"a": "\n{escaped}"}}'.encode(), Secret(KEYS[1]))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("key", "text", "shown"),
     [
         ("Ab90123456", r'{"a": "\/ ab90123456"}', r'{"a": "\/ ***"}'),  # the other escapes stay: the key has none
@@ -67,8 +68,8 @@ def test_a_key_in_utf_16_is_redacted(encoding: str):
     assert KEYS[0].encode("utf-16-le")[2:] not in redact(f"at {KEYS[0]}.".encode(encoding), Secret(KEYS[0]))
 
 
-@pytest.mark.parametrize("piece", ["\\", "\\u002", "\\/", "aB+/=:cD012", "%", "\\\\u002bx"])
-@pytest.mark.parametrize("key", [*KEYS, *ODD_KEYS])
+@every_row("piece", ["\\", "\\u002", "\\/", "aB+/=:cD012", "%", "\\\\u002bx"])
+@every_row("key", [*KEYS, *ODD_KEYS])
 def test_redaction_takes_linear_time(key: str, piece: str):
     """Twice as much hostile text takes about twice as long."""
 

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from shared.secret import Secret
+from tests.support.rows import every_row
 
 MARK = "k3y-MARK-é"
 
 
-@pytest.mark.parametrize(
+@every_row(
     "show",
     [
         repr,
@@ -44,7 +45,7 @@ def test_logging_shows_stars(caplog: pytest.LogCaptureFixture):
     assert ["key=***"] == caplog.messages
 
 
-@pytest.mark.parametrize(
+@every_row(
     "write",
     [pickle.dumps, copy.copy, copy.deepcopy, json.dumps, msgspec.json.encode, msgspec.to_builtins, hash, vars],
 )

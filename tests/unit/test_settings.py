@@ -8,6 +8,7 @@ from shared.errors import SettingInvalid
 from shared.secret import Secret
 from shared.settings import Settings, binding_queues, find_faults, read_settings
 from shared.storage_settings import StorageAccount
+from tests.support.rows import every_row
 
 REQUIRED = {"JobStorage": "AccountName=acct;AccountKey=MARK"}
 NO_CONNECTION_STRING = (
@@ -97,8 +98,8 @@ def test_a_list_of_nothing_is_the_default(text: str):
     assert read() == read(INPUT_CONTAINERS=text, ALLOWED_SCOPES=text, STATIC_MODELS=text)
 
 
-@pytest.mark.parametrize("name", ["ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS"])
-@pytest.mark.parametrize(
+@every_row("name", ["ALLOW_LOCAL_ENDPOINTS", "ALLOW_PRIVATE_ENDPOINTS"])
+@every_row(
     ("text", "flag"),
     [
         *((text, True) for text in ("1", "true", "True", "YES", "on", " true ")),
@@ -113,7 +114,7 @@ def test_flags_are_read(name: str, text: str, flag: bool):
 REFERENCE = "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/MARK)"
 
 
-@pytest.mark.parametrize("name", ["JobStorage", *URIS, *(name.upper() for name in NAMES)])
+@every_row("name", ["JobStorage", *URIS, *(name.upper() for name in NAMES)])
 def test_a_reference_that_azure_did_not_resolve_is_named(name: str):
     """A setting that is still a reference is refused by its name; only the static connection's own jobs wait for it."""
     if name in ("STATIC_CONNECTION", "POISON_QUEUE"):
@@ -154,7 +155,7 @@ SCOPES = "ALLOWED_SCOPES must be scopes such as https://contoso.com/.default, se
 NAME = "must be a name of 3 to 63 lower-case letters, digits and single hyphens, which begins and ends with a letter or"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("environment", "message"),
     [
         ({"JobStorage": ""}, INCOMPLETE),
@@ -339,7 +340,7 @@ def test_all_faults_are_listed():
     assert [] == find_faults(REQUIRED)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("customer", "queues"),
     [
         ("acme", ("res", "all", "acme-q")),
@@ -359,7 +360,7 @@ def test_result_queues_belong_to_customers(customer: str, queues: tuple[str, ...
     assert queues == settings.result_queues(customer)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("allowed", "customer", "expected"),
     [
         ("", "acme", False),
@@ -397,7 +398,7 @@ def test_the_static_connection_serves_the_customers_in_the_setting(allowed: str,
     assert expected == read(ALLOW_STATIC_CONNECTION=allowed).allows_static(customer)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("environment", "queues"),
     [
         ({}, ("jobs", "jobs-poison", "results")),

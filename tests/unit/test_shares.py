@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.shares import Shares
+from tests.support.rows import every_row
 
 TOTAL = 64
 NAMES = st.sampled_from("abcdefgh")
@@ -41,7 +42,7 @@ def test_no_customer_has_more_than_half_of_what_the_others_leave(steps: list[tup
         assert +taken == shares.taken
 
 
-@pytest.mark.parametrize("customers", [1, 2, 3, 4, 5])
+@every_row("customers", [1, 2, 3, 4, 5])
 def test_there_is_room_for_one_more(customers: int):
     """Even if each takes all that it can, a new customer gets something."""
     shares = Shares(TOTAL)

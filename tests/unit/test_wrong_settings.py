@@ -22,6 +22,7 @@ from shared.http.routes import ROUTES
 from shared.services import services
 from shared.settings import Settings, read_settings, settings_with_fault
 from shared.storage.message_text import decode_text, encode_text
+from tests.support.rows import every_row
 from tests.support.workers import OpenWorker, Worker
 from tests.support.wrong_settings import Wrong, environment_with, wrong_cases
 
@@ -167,7 +168,7 @@ async def test_a_callback_waits(wrong: Worker, name: str, queue: str | None):
     wrong.queues.sent.clear()
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+@every_row("route", ROUTES, ids=lambda route: route.name)
 async def test_requests_are_told_which_setting_is_wrong(wrong: Worker, route: Any):
     """A problem of 503 names it, whoever asks: nothing else is read or written."""
     response = await wrong.services.http.handle(route.name, Request(route.method, "https://app/api", body=b"{}"))

@@ -26,6 +26,7 @@ from shared.upstream.messages import Response
 from tests.support.audio_samples import MP3
 from tests.support.endpoint import pixels, reply
 from tests.support.memory_context import MemoryContext, completion, in_turn, response, run_action
+from tests.support.rows import every_row
 from tests.support.workers import Worker
 
 WORDS = "The model is overloaded."
@@ -34,7 +35,7 @@ FAILED = {"object": "response", "id": "resp_1", "status": "failed", "error": ERR
 USAGE = {"prompt_tokens": 3, "completion_tokens": 0}
 
 
-@pytest.mark.parametrize(
+@every_row(
     "value",
     [
         {"error": ERROR},
@@ -63,7 +64,7 @@ def test_an_error_is_recognized_in_any_shape(value: Any):
         assert (201, "req-1", False) == (error.facts.status, error.facts.request_id, error.facts.transient)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "value",
     [
         *({}, {"error": None}, {"error": {}}, {"error": ""}, {"error": {"code": None, "message": None}}, {"error": 7}),
@@ -82,7 +83,7 @@ def test_an_answer_is_no_error(value: Any):
     assert answered_error([value], response(b"")) is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("error", "kind"),
     [
         ({"code": 429}, RateLimited),
@@ -114,10 +115,10 @@ def nested(name: str, innermost: Any, *, in_list: bool = False) -> Any:
     return innermost
 
 
-@pytest.mark.parametrize(
+@every_row(
     "name", ["response", "error", "errors", "detail", "message", "choices", "innererror", "code", "object", "type"]
 )
-@pytest.mark.parametrize("in_list", [False, True])
+@every_row("in_list", [False, True])
 def test_deep_objects_are_read(name: str, in_list: bool):
     """However deep a response nests what could be its error, reading it ends, as a refusal and as an answer."""
     value = nested(name, {"error": ERROR}, in_list=in_list)
@@ -154,7 +155,7 @@ def test_every_action_is_asked():
     assert set(ACTIONS) == {name.partition(",")[0] for name in CALLS}
 
 
-@pytest.mark.parametrize("name", CALLS)
+@every_row("name", CALLS)
 async def test_an_answered_error_fails_every_action_and_is_metered(name: str):
     """The job fails with the endpoint's words, and the call is billed with what it consumed, once."""
     action, request = CALLS[name]
@@ -203,7 +204,7 @@ async def test_a_failed_raw_response_is_a_failed_job(method: str):
     assert WORDS in str(outcome.error)
 
 
-@pytest.mark.parametrize("body", [{"message": WORDS}, {"detail": WORDS}, WORDS, WORDS.encode()])
+@every_row("body", [{"message": WORDS}, {"detail": WORDS}, WORDS, WORDS.encode()])
 async def test_what_is_no_completion_is_quoted(body: Any):
     """A gateway that answers 200 with a refusal in any other shape has its sentence in the message."""
     outcome = chat.parse_chat(response(body))
@@ -231,7 +232,7 @@ async def test_an_answered_error_ends_a_job_after_one_call(worker: Worker):
 TEXT = {"type": "text", "text": "Hel"}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("content", "text"),
     [
         ("Hello.", "Hello."),

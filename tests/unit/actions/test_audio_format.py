@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.actions.audio_format import inspect_audio
 from tests.support import audio_samples as samples
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("data", "content_type", "extension"),
     [
         (samples.MP3, "audio/mpeg", "mp3"),
@@ -29,7 +29,7 @@ def test_type_is_read_from_the_signature(data: bytes, content_type: str, extensi
     assert (content_type, extension) == inspect_audio(data[:36])
 
 
-@pytest.mark.parametrize(
+@every_row(
     "data",
     [b"", b"\xff", b"\xff\xfb", b'{"error": 1}', b"<html>", b"RIFF\0\0\0\0WEBP", b"\xff\xfe{\0", b"\x89PNG\r\n"],
 )

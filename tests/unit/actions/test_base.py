@@ -10,9 +10,10 @@ import pytest
 from shared.actions.base import action_named
 from shared.contract.job import ACTIONS
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@every_row("name", ACTIONS)
 def test_each_action_of_the_contract_is_served(name: str):
     """Every action of the contract has a module with an action's functions."""
     action = action_named(name)
@@ -49,7 +50,7 @@ def test_every_action_has_an_example():
     assert set(ACTIONS) == {name for name, *_ in KEEPS_BLOBS}
 
 
-@pytest.mark.parametrize(("name", "request_", "expected"), KEEPS_BLOBS)
+@every_row(("name", "request_", "expected"), KEEPS_BLOBS)
 def test_some_results_are_always_in_blobs(name: str, request_: dict[str, Any], expected: bool):
     """Images, audio, NumPy files and binary responses are in blobs, whatever the job's `output` says."""
     action = action_named(name)

@@ -9,9 +9,10 @@ import pytest
 from shared.actions.chat import parse_chat
 from shared.errors import ContentFiltered, ProviderUnavailable
 from tests.support.memory_context import response
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     "body",
     [
         *(b"", b"<html>", b"\xff\xfe", b"null", b"[]", b"{}", b'{"error": {"message": "But 200."}}'),
@@ -29,7 +30,7 @@ def test_response_without_choices_fails_and_is_billed(body: bytes):
     assert [(None, "req-1")] == [(call.usage, call.request_id) for call in outcome.calls]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("choice", "text"),
     [
         *(({"message": message}, None) for message in (None, "x", {}, {"content": None}, {"content": []})),

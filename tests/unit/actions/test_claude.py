@@ -16,6 +16,7 @@ from shared.contract.job import Options
 from shared.errors import InvalidJob
 from tests.support.customers import Customer
 from tests.support.endpoint import Received, claude_error, claude_message, completion, reply
+from tests.support.rows import every_row
 from tests.support.workers import Worker
 
 TOO_MANY = "max_tokens: {} > 4096, which is the maximum allowed number of output tokens for claude-3-haiku-20240307"
@@ -205,7 +206,7 @@ TABLE: list[tuple[int, str, str, str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "kind", "message", "code", "is_retried"), TABLE)
+@every_row(("status", "kind", "message", "code", "is_retried"), TABLE)
 async def test_error_table(worker: Worker, status: int, kind: str, message: str, code: str, is_retried: bool):
     """Each of Anthropic's errors has the contract's code, status and request id; what may pass is tried again."""
     customer = claude(worker)

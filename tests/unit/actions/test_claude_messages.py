@@ -13,6 +13,7 @@ from shared.actions.claude_messages import read_conversation
 from shared.actions.claude_request import claude_request
 from shared.errors import InvalidJob
 from tests.support.claude_types import check_request
+from tests.support.rows import every_row
 
 USER = {"role": "user", "content": "Hello?"}
 PICTURE = "iVBORw0KGgo="
@@ -266,7 +267,7 @@ def test_a_system_message_alone_is_the_users():
     assert ["the system message became the user's"] == result.adapted
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("message", "part"),
     [
         (USER | {"content": [{"type": "input_audio", "input_audio": {}}]}, "`messages[0].content[0]` has the type"),

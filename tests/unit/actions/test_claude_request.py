@@ -9,6 +9,7 @@ import pytest
 from shared.actions.claude_request import claude_request
 from shared.errors import InvalidJob
 from tests.support.claude_types import check_request
+from tests.support.rows import every_row
 
 USER = [{"role": "user", "content": "Hello?"}]
 TOOL = {
@@ -34,7 +35,7 @@ def sent(**parameters: Any) -> tuple[dict[str, Any], list[str]]:
     return {name: value for name, value in request.body.items() if name != "messages"}, request.adapted
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "body"),
     [
         ({"temperature": 0, "top_p": 0.5, "top_k": 5}, {"temperature": 0, "top_p": 0.5, "top_k": 5}),
@@ -100,7 +101,7 @@ def test_unknown_parameters_are_passed_on():
     }
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "adapted"),
     [
         ({"temperature": 1.5}, ["temperature became 1"]),
@@ -122,7 +123,7 @@ def test_what_only_tunes_an_answer_is_left_out_and_reported(parameters: dict[str
     assert adapted == sent(**parameters)[1]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "part"),
     [
         ({"n": 2}, "`parameters.n` must be 1"),

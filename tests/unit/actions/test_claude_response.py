@@ -17,6 +17,7 @@ from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable
 from shared.upstream.messages import Response
 from tests.support.memory_context import response
+from tests.support.rows import every_row
 from tests.support.sdks import anthropic, openai
 
 USAGE = {
@@ -120,7 +121,7 @@ def test_usage_is_everything_that_went_in_with_cache_writes_by_life():
     assert call == call_of_answer(message(TEXT), "req-1")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("reason", "finish_reason"),
     [
         ("end_turn", "stop"),
@@ -164,7 +165,7 @@ def test_blocks_that_a_completion_has_no_place_for_are_kept_whole():
     assert [used, TEXT] == completed(used, TEXT)["choices"][0]["message"]["content_blocks"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     "body",
     [
         {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},

@@ -11,6 +11,7 @@ from shared.actions.chat_routes import COMPLETIONS, RESPONSES, as_prompt, names_
 from shared.actions.completion import CHAT
 from shared.errors import ModelNotFound, RequestRejected, UpstreamFacts
 from tests.support.memory_context import MemoryContext, completion, in_turn, response, run_action
+from tests.support.rows import every_row
 
 NOT_CHAT = (
     "This is not a chat model and thus not supported in the v1/chat/completions endpoint. "
@@ -65,7 +66,7 @@ async def answer(ctx: MemoryContext, **members: Any) -> str | None:
     return outcome.output["text"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("operation", "status", "message", "expected"),
     [
         (CHAT, 404, NOT_CHAT, True),
@@ -280,7 +281,7 @@ async def test_strict_job_is_not_carried_to_what_others_have_learned():
 PARTS = [{"type": "text", "text": "Hello"}, {"type": "text", "text": "there"}]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("messages", "prompt"),
     [
         ([{"role": "user", "content": "Hi"}], "Hi"),

@@ -25,6 +25,7 @@ from shared.upstream.error_mapping import read_request_id
 from shared.upstream.messages import Response
 from tests.support.endpoint import pixels
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
+from tests.support.rows import every_row
 from tests.support.sdks import openai
 
 RESPONSES = sorted((Path(__file__).parents[2] / "data" / "responses").glob("*.json"))
@@ -69,7 +70,7 @@ def test_golden_responses_exist():
     assert all(golden(path)["source"] for path in RESPONSES)
 
 
-@pytest.mark.parametrize("path", RESPONSES, ids=lambda path: path.stem)
+@every_row("path", RESPONSES, ids=lambda path: path.stem)
 def test_golden_responses_have_the_sdks_types(path: Path):
     """
     A golden response has the types of the provider's SDK, and only the undocumented members that it lists.
@@ -88,7 +89,7 @@ def test_golden_responses_have_the_sdks_types(path: Path):
             parsed_by_sdk(action, body | change)
 
 
-@pytest.mark.parametrize("path", RESPONSES, ids=lambda path: path.stem)
+@every_row("path", RESPONSES, ids=lambda path: path.stem)
 async def test_golden_responses_become_the_expected_result(path: Path):
     """A job whose endpoint returns the golden response ends with the status, output, error and usage beside it."""
     sample = golden(path)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from shared.actions.image_format import MAX_HEADER_BYTES, ImageInfo, inspect_image
 from tests.support.image_samples import GIF, JPEG, PNG, WEBP_EXTENDED, WEBP_LOSSLESS, WEBP_LOSSY
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("data", "expected"),
     [
         (PNG, ("image/png", "png", 5, 3)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from shared.actions.image_response import parse_images, refuses_n
 from shared.errors import ContentFiltered, ProviderUnavailable, RequestRejected, UpstreamError, UpstreamFacts
 from tests.support.image_samples import PNG
 from tests.support.memory_context import response
+from tests.support.rows import every_row
 
 B64 = base64.b64encode(PNG).decode()
 VERDICT = {"violence": {"filtered": True, "severity": "high"}}
@@ -55,7 +55,7 @@ def test_images_and_common_members_are_read():
     assert (1, 9, 272, 2) == (usage.calls, usage.input_tokens, usage.output_tokens, usage.images)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("item", "kind", "detail"),
     [
         ({"content_filter_results": VERDICT}, ContentFiltered, {"content_filter_result": VERDICT}),
@@ -79,7 +79,7 @@ def test_item_without_an_image_is_an_error(item: Any, kind: type[UpstreamError],
     assert ({"data": PNG}, 1) == (second, generated.call.images)
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"data": 3}'])
+@every_row("body", [b"<html>", b"[]", b"{}", b'{"data": 3}'])
 def test_response_without_images_is_billed(body: bytes):
     """A 2xx response without any image is a billed call without usage; its errors say how many images came."""
     generated = parse_images(response(body), 2)
@@ -88,7 +88,7 @@ def test_response_without_images_is_billed(body: bytes):
     assert (None, 0, "req-1") == (generated.call.usage, generated.call.images, generated.call.request_id)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("message", "facts", "expected"),
     [
         ("Invalid 'n': must be 1", UpstreamFacts(400), True),

@@ -16,6 +16,7 @@ from shared.upstream.capabilities import MAX_AGE_S, SAMPLING, Capabilities
 from shared.upstream.error_mapping import map_error
 from tests.support.manual_clock import ManualClock
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
+from tests.support.rows import every_row
 
 REFUSAL = RequestRejected(
     "Unsupported parameter: 'temperature' is not supported with this model.",
@@ -96,7 +97,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("error", "parameters", "adapted_parameters", "adapted"),
     [
         *(

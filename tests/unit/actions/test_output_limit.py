@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from shared.actions import chat
 from shared.actions.output_limit import lower_limit
 from shared.errors import RequestRejected, UpstreamFacts
 from tests.support.memory_context import MemoryContext, completion, in_turn, run_action
+from tests.support.rows import every_row
 
 TOO_LARGE = (
     "max_tokens is too large: 1000. This model supports at most 400 completion tokens, whereas you provided 1000."
@@ -21,7 +20,7 @@ def refusal(message: str, status: int = 400) -> RequestRejected:
     return RequestRejected(message, UpstreamFacts(status=status))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "sent"),
     [
         ({}, {"max_tokens": 1000}),
@@ -51,7 +50,7 @@ async def test_a_models_own_limit_is_learned():
     assert [1000, 400, 400] == [body["max_tokens"] for body in ctx.bodies]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("message", "limit"),
     [
         (TOO_LARGE, 400),

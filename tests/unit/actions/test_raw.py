@@ -15,6 +15,7 @@ from shared.connections.endpoint import parse_endpoint
 from shared.contract.raw import decode_raw
 from shared.errors import InvalidJob
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
+from tests.support.rows import every_row
 
 AZURE = "https://r.openai.azure.com"
 V1 = f"{AZURE}/openai/v1"
@@ -27,7 +28,7 @@ def url(endpoint: str, path: str, **members: Any) -> str:
     return raw_url(request, parse_endpoint(endpoint), "m 1")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("endpoint", "path", "query", "expected"),
     [
         (V1, "chat/completions", {}, "/openai/v1/chat/completions"),
@@ -72,7 +73,7 @@ def test_no_path_leaves_the_endpoint(path: str, endpoint: str):
     assert not {"", ".", ".."} & {segment.lower().replace("%2e", ".") for segment in rest.split("/")}
 
 
-@pytest.mark.parametrize(
+@every_row(
     "path",
     [
         *("deployments/other/chat/completions", "Deployments/other", "deployments"),
@@ -98,7 +99,7 @@ def test_too_long_url_is_refused(length: int, valid: bool):
             url(V1, "a", query=query)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("endpoint", "path", "expected"),
     [
         (V1, "models", "models"),
@@ -112,7 +113,7 @@ def test_path_may_repeat_the_endpoints(endpoint: str, path: str, expected: str):
     assert expected == path_below(path, parse_endpoint(endpoint))
 
 
-@pytest.mark.parametrize(("method", "calls"), [("GET", 0), ("PUT", 0), ("PATCH", 0), ("DELETE", 0), ("POST", 1)])
+@every_row(("method", "calls"), [("GET", 0), ("PUT", 0), ("PATCH", 0), ("DELETE", 0), ("POST", 1)])
 async def test_only_posts_are_billed(method: str, calls: int):
     """A POST is a billed call; other methods are not. A path that repeats the endpoint's own is sent once."""
     ctx = MemoryContext(in_turn(response({"usage": {"prompt_tokens": 5}}, content_type="application/json")))
@@ -151,7 +152,7 @@ async def test_invalid_json_fails_the_job_and_is_billed():
     assert ('{"a": ', [None]) == (outcome.output["text"], [call.usage for call in outcome.calls])
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("content_type", "came", "hint"),
     [
         ("text/html; charset=utf-8", "text/html", "text"),
@@ -191,7 +192,7 @@ async def test_binary_response_is_billed_once():
 METERED = "audio/transcriptions, chat/completions, completions, embeddings, images/edits, images/generations"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("request_", "reason"),
     [
         ({"path": "files"}, METERED),
@@ -217,7 +218,7 @@ async def test_static_connection_allows_only_metered_operations(request_: dict[s
         await run_action(raw, request_, ctx)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("source", "body", "sent"),
     [
         ("static", {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),

@@ -10,6 +10,7 @@ import pytest
 
 from shared.actions.raw_response import extension, read_response
 from tests.support.memory_context import response
+from tests.support.rows import every_row
 
 EVENTS = "text/event-stream"
 
@@ -79,7 +80,7 @@ RESPONSES = {
 }
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "content_type", "response_type", "expected"),
     RESPONSES.values(),
     ids=[name.replace(" ", "_") for name in RESPONSES],
@@ -121,7 +122,7 @@ def test_streamed_chat_is_joined():
     assert {"prompt_tokens": 9} == result.json_values[-1]["usage"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("media_type", "expected"),
     [
         *(("audio/mpeg", "mp3"), ("audio/wav", "wav"), ("audio/flac", "flac"), ("audio/ogg", "ogg")),

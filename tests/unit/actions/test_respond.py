@@ -18,6 +18,7 @@ from shared.errors import ContentFiltered, InvalidJob, JobCancelled, ProviderUna
 from shared.upstream.messages import Response
 from tests.support.endpoint import pixels
 from tests.support.memory_context import MemoryContext, response
+from tests.support.rows import every_row
 from tests.support.sdks import openai
 
 PDF = b"%PDF-1.7 text"
@@ -212,7 +213,7 @@ async def test_a_response_is_read_as_the_official_client_reads_it() -> None:
     assert "succeeded" == outcome.status
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "status", "error", "calls"),
     [
         ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "succeeded", None, 1),
@@ -249,7 +250,7 @@ async def test_ends_are_as_the_provider_says(
     assert body["status"] == (outcome.output or {})["status"]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", {}, {"id": "resp_1"}, {"output": []}, b"<html>"], ids=str)
+@every_row("body", [b"", b"[]", {}, {"id": "resp_1"}, {"output": []}, b"<html>"], ids=str)
 async def test_what_is_no_response_fails(body: Any) -> None:
     """It may have been billed."""
     outcome, _ = await run({"input": "Hi"}, body)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.actions.sse import event_data, read_error_events, read_events
+from tests.support.rows import every_row
 
 STREAMS = {
     "nothing": (b"", []),
@@ -33,7 +34,7 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize(("stream", "expected"), STREAMS.values(), ids=STREAMS.keys())
+@every_row(("stream", "expected"), STREAMS.values(), ids=STREAMS.keys())
 def test_data_follows_the_standard(stream: bytes, expected: list[str]):
     """The data of events follows the standard's rules; some of the streams are its own examples."""
     assert expected == event_data(stream)
@@ -47,7 +48,7 @@ def test_json_data_is_decoded():
     assert [{"a": [1, None]}, '{"a":', 7, "bye", {"a": "b\ufffd"}] == read_events(stream + cut_within_a_character)
 
 
-@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n", b"\n: bye", b"\n: bye\n\n"])
+@every_row("end", [b"", b"\n", b"\r\n", b"\n\n", b"\n: bye", b"\n: bye\n\n"])
 def test_an_object_that_is_whole_counts_without_a_blank_line(end: bytes):
     """Some gateways end a stream without one, and its last event has the usage. What is cut off is no object."""
     stream = b"data: a\n\n"

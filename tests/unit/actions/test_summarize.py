@@ -26,6 +26,7 @@ from shared.errors import (
 from shared.upstream.messages import Operation, Response
 from tests.support.long_texts import TOO_LONG, long_text, summarized_text
 from tests.support.memory_context import MemoryContext, Respond, completion, in_turn, response, run_action
+from tests.support.rows import every_row
 from tests.support.workers import Worker
 
 REFUSAL = RequestRejected(TOO_LONG["message"], UpstreamFacts(400))
@@ -48,7 +49,7 @@ def texts(ctx: MemoryContext) -> list[str]:
     return [summarized_text(body) for body in ctx.bodies]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("error", "expected"),
     [
         (RequestRejected("No.", UpstreamFacts(400, detail={"code": "context_length_exceeded"})), True),
@@ -220,8 +221,8 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("name", INVALID)
+@every_row("parts", [1, 2])
+@every_row("name", INVALID)
 async def test_answer_without_a_summary_fails_the_job_and_is_billed(name: str, parts: int):
     """An answer that is filtered, a refusal, empty or invalid fails the job, and no further call is made."""
     answer, code, words = INVALID[name]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from shared.actions import summarize
 from shared.actions.base import Completed
 from shared.actions.summary_prompts import refuses_system
@@ -13,6 +11,7 @@ from shared.errors import RequestRejected, UpstreamFacts
 from shared.upstream.messages import Operation, Response
 from tests.support.long_texts import long_text
 from tests.support.memory_context import MemoryContext, Respond, completion, run_action
+from tests.support.rows import every_row
 
 ADAPTED = "the system message became a part of the user message"
 REFUSALS = [
@@ -49,8 +48,8 @@ def refusing(message: str, detail: dict[str, Any]) -> Respond:
     return respond
 
 
-@pytest.mark.parametrize(("message", "detail"), REFUSALS)
-@pytest.mark.parametrize("strict", [False, True])
+@every_row(("message", "detail"), REFUSALS)
+@every_row("strict", [False, True])
 async def test_the_products_own_system_message_gives_way(message: str, detail: dict[str, Any], strict: bool):
     """The instructions are then a part of the user's message; the next job on that model begins so."""
     ctx = MemoryContext(refusing(message, detail), strict=strict)
@@ -80,7 +79,7 @@ async def test_all_parts_of_a_long_text_are_summarized():
     assert ["user"] == [message["role"] for message in ctx.bodies[-1]["messages"]]
 
 
-@pytest.mark.parametrize(("message", "detail"), OTHERS)
+@every_row(("message", "detail"), OTHERS)
 async def test_another_refusal_stands(message: str, detail: dict[str, Any]):
     """It is no reason to send the request again, and nothing is learned from it."""
     ctx = MemoryContext(refusing(message, detail))
@@ -106,7 +105,7 @@ async def test_a_model_that_refuses_both_teaches_nothing():
     assert [2, 1, 2, 1] == [len(body["messages"]) for body in ctx.bodies]
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500, None])
+@every_row("status", [401, 403, 429, 500, None])
 def test_only_a_refused_request_counts(status: int | None):
     """Another status says nothing about the messages."""
     assert not refuses_system(RequestRejected(REFUSALS[0][0], UpstreamFacts(status)))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shared.actions.text_splitter import MIN_LIMIT, PICTURE_TOKENS, estimate_tokens, split
 from shared.documents.pictures import ANCHORS, anchor
+from tests.support.rows import every_row
 from tests.support.work import count_calls
 
 # Everything that boundaries and grapheme clusters are made of.
@@ -62,13 +63,13 @@ def test_parts_without_boundaries_are_full(text: str, limit: int):
     assert all(2 * len(part) >= limit * 3 for part in split(text, limit)[:-1])
 
 
-@pytest.mark.parametrize(("text", "tokens"), [("", 0), ("abc", 1), ("abcd", 2), ("é", 1), ("漢字", 3), ("👩", 2)])
+@every_row(("text", "tokens"), [("", 0), ("abc", 1), ("abcd", 2), ("é", 1), ("漢字", 3), ("👩", 2)])
 def test_estimate_weighs_characters(text: str, tokens: int):
     """An ASCII character is a third of a token, an accented one 1, a CJK character 1.5, an emoji 2."""
     assert tokens == estimate_tokens(text)
 
 
-@pytest.mark.parametrize(("text", "first"), BOUNDARIES.values(), ids=BOUNDARIES.keys())
+@every_row(("text", "first"), BOUNDARIES.values(), ids=BOUNDARIES.keys())
 def test_part_ends_at_the_best_boundary(text: str, first: str):
     """A part ends at a boundary in its second half: of a paragraph, else of a line, a sentence or a word."""
     limit = 14 if "“" in text else 12
@@ -76,7 +77,7 @@ def test_part_ends_at_the_best_boundary(text: str, first: str):
     assert first == split(text, limit)[0]
 
 
-@pytest.mark.parametrize("cluster", ["e\u0301", "👍🏽", "👩\u200d💻", "n\u0303\u0323"])
+@every_row("cluster", ["e\u0301", "👍🏽", "👩\u200d💻", "n\u0303\u0323"])
 def test_grapheme_clusters_are_not_split(cluster: str):
     """A letter and its accents, or a joined emoji, stay in one part."""
     parts = split(cluster * 50, 12)
@@ -91,10 +92,8 @@ def test_limit_below_one_character_is_refused():
         split("x", 1)
 
 
-@pytest.mark.parametrize(
-    "piece", ["word ", "x", "漢", "\n", " ", "\n ", ".", "é. ", "👩\u200d", "\r", ".”", "a\u0301"], ids=ascii
-)
-@pytest.mark.parametrize("limit", [50, 12_000])
+@every_row("piece", ["word ", "x", "漢", "\n", " ", "\n ", ".", "é. ", "👩\u200d", "\r", ".”", "a\u0301"], ids=ascii)
+@every_row("limit", [50, 12_000])
 def test_splitting_takes_linear_time(piece: str, limit: int):
     """Twice as much of any text is about twice the work."""
     length = min(400 * limit, 100_000)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.actions.transcript import join_transcriptions, read_transcription, subtitles
 from tests.support.memory_context import response
+from tests.support.rows import every_row
 
 SEGMENT = {"id": 0, "seek": 0, "start": 0.0, "end": 1.5, "text": " Hello.", "tokens": [1], "avg_logprob": -0.2}
 WORD = {"word": "Hello", "start": 0.2, "end": 0.9}
@@ -62,7 +63,7 @@ def test_duration_without_usage_is_derived():
     assert without.call.usage is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "kind", "message"),
     [
         ({"words": []}, "json", "has no `text`"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shared.actions.audio_format import inspect_audio
 from shared.actions.wav import HEAD_BYTES, Wav, quietest, read_wav
 from tests.support.audio_samples import described, spoken, wav
+from tests.support.rows import every_row
 
 FORMATS = st.tuples(st.integers(1, 6), st.sampled_from([8000, 16_000, 44_100]), st.integers(1, 4))
 
@@ -102,7 +103,7 @@ def test_extended_header_is_read():
         assert layout is None or (2, 48_000, 3, 180) == (layout.channels, layout.rate, layout.sample_bytes, layout.size)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("at", "value"),
     [
         (0, b"RIFX"),
@@ -191,7 +192,7 @@ def test_a_cut_is_between_frames(kind: tuple[int, int, int], data: bytes):
     assert 0 == cut % layout.frame_bytes
 
 
-@pytest.mark.parametrize("sample_bytes", [1, 2, 3, 4])
+@every_row("sample_bytes", [1, 2, 3, 4])
 def test_silence_is_found_in_samples_of_any_size(sample_bytes: int):
     """Also if it is not at zero, as in samples of one byte."""
     below = b"\0" * (sample_bytes - 1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from shared.batches.eligibility import line_url, refusal
 from shared.connections.connection import Connection
 from shared.connections.endpoint import parse_endpoint
 from shared.secret import Secret
 from shared.upstream.messages import ApiKey
+from tests.support.rows import every_row
 
 OPENAI = "https://api.openai.com/v1"
 AZURE = "https://contoso.openai.azure.com/openai/v1"
@@ -28,7 +27,7 @@ def connection(url: str) -> Connection:
     return Connection("contoso", "main", "key_vault", "1", endpoint, ApiKey("api-key", Secret("k")))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "operation", "line"),
     [
         (OPENAI, "chat/completions", "/v1/chat/completions"),
@@ -50,7 +49,7 @@ def test_what_is_done_in_batches(url: str, operation: str, line: str):
     assert line == line_url(connection(url), operation)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "operation", "reason"),
     [
         (OPENAI, "images/generations", "images/generations can't be done in batches"),

@@ -7,11 +7,11 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.batches.files import MAX_ID, Answer, Unreadable, line, read_lines
+from tests.support.rows import every_row
 
 MIB = 1024 * 1024
 JSON = st.recursive(
@@ -115,7 +115,7 @@ async def test_a_broken_line_breaks_no_other(broken: bytes):
 LINE = encoded(answered("00007", {"text": "hello"}))
 
 
-@pytest.mark.parametrize("cut", [*range(25, len(LINE) - 1, 9), len(LINE) - 1])
+@every_row("cut", [*range(25, len(LINE) - 1, 9), len(LINE) - 1])
 async def test_a_line_that_is_cut_off_tells_whose_it_is(cut: int):
     """What it answers may have been billed."""
     first, last = await read(LINE + b"\n" + LINE[:cut])
@@ -124,7 +124,7 @@ async def test_a_line_that_is_cut_off_tells_whose_it_is(cut: int):
     assert Unreadable(2, "is cut off", "00007" if b'"00007"' in LINE[:cut] else None) == last
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "expected"),
     [
         (answered("1", {"a": 1}, status="200"), Answer("1", 200, "req-1", b'{"a": 1}')),
@@ -188,8 +188,8 @@ async def test_a_message_shows_neither_key_nor_prompt():
     assert answer.message.startswith("Key ***, wrong: ")
 
 
-@pytest.mark.parametrize("size", [101, 150, 1000, 100_000])
-@pytest.mark.parametrize("chunk", [7, 64, 100_000])
+@every_row("size", [101, 150, 1000, 100_000])
+@every_row("chunk", [7, 64, 100_000])
 async def test_a_line_is_never_longer_than_allowed(size: int, chunk: int):
     """It is skipped, and those after it are read."""
     good = encoded(answered("2", 1))

@@ -19,6 +19,7 @@ from shared.batches.provider_batch import (
     read_status,
     read_time,
 )
+from tests.support.rows import every_row
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -77,7 +78,7 @@ def test_azures_batch():
     assert (True, False) == (read.has_error("token_limit_exceeded"), read.has_error("empty_file"))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("written", "status"),
     [
         ("InProgress", "in_progress"),
@@ -97,13 +98,13 @@ def test_statuses(written: Any, status: str):
     assert status == read_status(written)
 
 
-@pytest.mark.parametrize("text", ["", " ", "2024-13-01", "1e999", "nan", None, [], 1e20, -1e20, {}])
+@every_row("text", ["", " ", "2024-13-01", "1e999", "nan", None, [], 1e20, -1e20, {}])
 def test_a_time_that_is_none(text: Any):
     """It is not known."""
     assert read_time(text) is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     "value", ["", ".", "..", "a/b", "a\\b", "a?b", "a#b", "a%2e", "a b", "a\n", "ä", "x" * 501, ".a", 5, None, ["a"]]
 )
 def test_ids_that_are_none(value: Any):
@@ -112,7 +113,7 @@ def test_ids_that_are_none(value: Any):
         check_id(value)
 
 
-@pytest.mark.parametrize("value", ["file-abc", "batch_6caaf24d-54a5", "bGl0ZWxsbQ==", "litellm_proxy:x.y", "x" * 500])
+@every_row("value", ["file-abc", "batch_6caaf24d-54a5", "bGl0ZWxsbQ==", "litellm_proxy:x.y", "x" * 500])
 def test_ids(value: str):
     """Those of OpenAI, Azure and gateways."""
     assert value == check_id(value)

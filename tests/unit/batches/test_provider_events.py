@@ -26,6 +26,7 @@ from shared.secret import Secret
 from shared.webhooks.provider_signing import SigningConnections, is_owner
 from shared.webhooks.signing import Signing
 from tests.support.patience import PatientApp, patient_app
+from tests.support.rows import every_row
 
 SECONDS = 5.0
 """Between two looks of these tests at what happens."""
@@ -257,7 +258,7 @@ async def test_an_event_that_could_not_be_passed_on_can_be_repeated(receiver: Re
     assert 0 <= delay_s <= timedelta(seconds=SPACING_S).total_seconds()
 
 
-@pytest.mark.parametrize("kind", [*sorted(EVENTS), "response.created", "batch.in_progress", "eval.run.succeeded"])
+@every_row("kind", [*sorted(EVENTS), "response.created", "batch.in_progress", "eval.run.succeeded"])
 def test_only_the_ends_of_batches_and_responses_count(kind: str) -> None:
     """Of the kinds that providers send, those that say that something has ended are read."""
     body = json.dumps({"type": kind, "data": {"id": "batch_1"}, "created_at": 1}).encode()
@@ -265,7 +266,7 @@ def test_only_the_ends_of_batches_and_responses_count(kind: str) -> None:
     assert ((kind, "batch_1") if kind in EVENTS else None) == (event and (event.type, event.data.id))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "body",
     [
         b"",

@@ -12,6 +12,7 @@ from shared.billing.audit import AuditTrail
 from shared.contract.adjustment import NewAdjustment
 from shared.errors import JobConflict, StorageUnavailable
 from tests.support.fakes import Fault, MemoryTable
+from tests.support.rows import every_row
 
 
 def adjustment(id_: str = "credit-1", **members: Any) -> NewAdjustment:
@@ -20,7 +21,7 @@ def adjustment(id_: str = "credit-1", **members: Any) -> NewAdjustment:
     return NewAdjustment(id=id_, **{**defaults, **members})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("amount", "currency", "kept"),
     [
         ("-12.5", "USD", "-12.50"),
@@ -41,7 +42,7 @@ async def test_an_amount_has_one_form(amount: str, currency: str, kept: str):
     assert (kept, True) == (added.amount, is_new)
 
 
-@pytest.mark.parametrize("fault", [None, Fault.REFUSED, Fault.LOST, Fault.TWICE])
+@every_row("fault", [None, Fault.REFUSED, Fault.LOST, Fault.TWICE])
 async def test_an_adjustment_is_added_once(fault: Fault | None):
     """However often it is sent, and whatever happens to a write, with one audit entry."""
     table = MemoryTable()
@@ -61,9 +62,7 @@ async def test_an_adjustment_is_added_once(fault: Fault | None):
     assert "-12.50" == entries[0].after["amount"]
 
 
-@pytest.mark.parametrize(
-    "members", [{"amount": "-12.51"}, {"month": "2026-12"}, {"currency": "EUR"}, {"description": "x"}], ids=str
-)
+@every_row("members", [{"amount": "-12.51"}, {"month": "2026-12"}, {"currency": "EUR"}, {"description": "x"}], ids=str)
 async def test_an_id_has_one_content(members: dict[str, Any]):
     """Other content under it is a conflict, also in another month: a corrected repetition would credit twice."""
     table = MemoryTable()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import pytest
-
 from shared.billing.bookings import Booking
 from shared.billing.budgets import Budgets
 from shared.billing.customer_records import CustomerRecords
@@ -15,6 +13,7 @@ from shared.billing.outbox import Outbox
 from shared.contract.budget import Budget
 from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 AT = datetime(2026, 11, 29, tzinfo=UTC)
 CUSTOMER = "acme"
@@ -31,7 +30,7 @@ async def run_job(table: MemoryTable, job_id: str, unit: str) -> None:
     await own.write(Row(CUSTOMER, key, {"state": "done"}, etag), [record])
 
 
-@pytest.mark.parametrize("units", [["tokens", "jobs"], ["USD", "EUR"], ["tokens", "tokens"], ["USD", "EUR", "USD"]])
+@every_row("units", [["tokens", "jobs"], ["USD", "EUR"], ["tokens", "tokens"], ["USD", "EUR", "USD"]])
 async def test_a_budget_with_another_unit_has_events_of_its_own(units: list[str]):
     """
     It counts anew in the same period, as a connection's budget does when the price book's currency changes. An event

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from shared.billing.bookings import Booking
 from shared.billing.bucket_rows import pool_key
 from shared.billing.budgets import Budgets
@@ -19,6 +17,7 @@ from shared.contract.budget import MAX_APPLYING, Budget
 from shared.jobs.step_rows import MAX_ADDED_ROWS
 from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 CUSTOMER = "contoso"
@@ -29,9 +28,9 @@ def tokens(values: Mapping[str, Any]) -> Decimal:
     return Decimal(values["tokens"])
 
 
-@pytest.mark.parametrize("spent", [1400, 1700, 2900, 3100])
-@pytest.mark.parametrize("reserved", [3100, 100])
-@pytest.mark.parametrize("thresholds", [[95], [1, 2, 50, 55, 95]], ids=str)
+@every_row("spent", [1400, 1700, 2900, 3100])
+@every_row("reserved", [3100, 100])
+@every_row("thresholds", [[95], [1, 2, 50, 55, 95]], ids=str)
 async def test_a_job_of_many_records_fits_a_transaction(spent: int, reserved: int, thresholds: list[int]):
     """Its budgets may have to gather what they have left from all of their buckets."""
     table, of = MemoryTable(), Budget(limit=Decimal(3200), unit="tokens", period="month", thresholds=thresholds)

@@ -32,6 +32,7 @@ from shared.storage.base import Row
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 OCTOBER = DocumentId("2026-10")
 CORRECTION = DocumentId("2026-10", 1)
@@ -556,9 +557,9 @@ async def test_removed_documents_are_not_made_again(office: Office):
         await office.close()
 
 
-@pytest.mark.parametrize("at", ["2026-11-03", "2028-10-31", "2028-11-01"])
-@pytest.mark.parametrize("erased_at", ["", "2026-09-30", "2026-10-15", "2026-11-02"])
-@pytest.mark.parametrize("is_closed", [False, True])
+@every_row("at", ["2026-11-03", "2028-10-31", "2028-11-01"])
+@every_row("erased_at", ["", "2026-09-30", "2026-10-15", "2026-11-02"])
+@every_row("is_closed", [False, True])
 async def test_a_credit_is_taken_only_if_a_document_will_have_it(is_closed: bool, erased_at: str, at: str):
     """A month that can be neither closed nor corrected any more refuses it, and says why, so that none gets lost."""
     office = Office()

@@ -15,6 +15,7 @@ from shared.contract.customer import CustomerProfile
 from shared.errors import StorageUnavailable
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.manual_clock import ManualClock
+from tests.support.rows import every_row
 
 
 def entries(table: MemoryTable, customer: str = "contoso") -> list[AuditEntry]:
@@ -93,8 +94,8 @@ async def test_changes_at_once_are_all_made():
     assert {f"budget b{each}" for each in range(8)} == {each.subject for each in entries(table)}
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST, Fault.TWICE])
-@pytest.mark.parametrize("exists", [False, True])
+@every_row("fault", [Fault.REFUSED, Fault.LOST, Fault.TWICE])
+@every_row("exists", [False, True])
 async def test_a_change_and_its_entry_are_one(fault: Fault, exists: bool):
     """Whatever happens to a write, there is an entry for each change that was made, and none for another."""
     table = MemoryTable()

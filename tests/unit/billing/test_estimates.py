@@ -24,6 +24,7 @@ from shared.contract.respond import decode_respond
 from shared.contract.speak import decode_speak
 from shared.contract.summarize import Summarize, decode_summarize
 from shared.contract.transcribe import decode_transcribe
+from tests.support.rows import every_row
 
 DECODERS: dict[str, Any] = {
     "chat": decode_chat,
@@ -67,7 +68,7 @@ def test_a_chat_has_at_most_a_token_a_byte(texts: list[str], limit: int):
     assert limit == record["output_tokens"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "output"),
     [
         ({}, 1000),
@@ -205,7 +206,7 @@ def test_a_response_counts_all_of_its_input():
     assert 5_000 < estimated("respond", input=image).records(1)[0]["image_input_tokens"] < 20_001
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "is_known"),
     [
         ({"path": "chat/completions", "json": {"messages": [], "max_tokens": 5}}, True),

@@ -12,6 +12,7 @@ import pytest
 from shared.billing.measures import Counter, NoPrice, unknown_call
 from shared.billing.pricing import Pricing
 from shared.contract.price_book import decode_price_book
+from tests.support.rows import every_row
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 BOOK: dict[str, Any] = {
@@ -34,7 +35,7 @@ def counter(unit: str, model: str = "gpt", *, book: dict[str, Any] | None = BOOK
     return Counter(unit, "contoso", {"provider": "openai", "model": model}, pricing)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("unit", "total", "of_call"),
     [
         ("tokens", "2200", "1100"),
@@ -56,7 +57,7 @@ def test_images_count_by_whichever_price_there_is():
     assert Decimal("0.25") == counter("USD", "draw").highest([record], AT)[0]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("prices", "total"),
     [
         ({}, "0.0028"),
@@ -90,7 +91,7 @@ def test_a_deployment_that_no_entry_names_is_taken_as_the_model_of_its_name():
     assert Decimal("0.0066") + Decimal("0.01") == named.highest([CALL], AT)[0]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("unit", "values", "expected"),
     [
         ("tokens", CALL, 1100),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from fractions import Fraction
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.billing.money import amount_text, exact_sum, places_of, round_line, round_total
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("amount", "currency", "line", "total"),
     [
         ("0.0000005", "USD", "0.000000", "0.00"),

@@ -30,6 +30,7 @@ from shared.storage.base import MAX_TRANSACTION_ROWS, Row
 from tests.support.attempts import ANSWERED, JOB, LATER, UNANSWERED, keys, start, take_over
 from tests.support.fakes import Fault, MemoryTable
 from tests.support.manual_clock import ManualClock
+from tests.support.rows import every_row
 from tests.support.source import parse
 
 ROOT = Path(__file__).parents[3]
@@ -94,8 +95,8 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "STORAGE_WAITS_S", ())
 
 
-@pytest.mark.parametrize("fault", [None, *Fault])
-@pytest.mark.parametrize("write", range(14))
+@every_row("fault", [None, *Fault])
+@every_row("write", range(14))
 async def test_outbox_names_each_record_once_whatever_write_fails(fault: Fault | None, write: int):
     """Each record and closed job is named by exactly one row, and nothing else is, whichever write meets a fault."""
     table = MemoryTable(faults=deque([None] * write + [fault]))

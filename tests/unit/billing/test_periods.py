@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shared.billing.periods import Days, PeriodInvalid, is_month, read_period
 from shared.clock import shifted
+from tests.support.rows import every_row
 
 TODAY = date(2026, 11, 14)
 
@@ -32,7 +33,7 @@ def test_a_month_is_its_days(day: date):
     assert Days(days.first, days.last - timedelta(days=1)).month is None
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "first", "last"),
     [
         ({}, date(2026, 11, 1), date(2026, 11, 30)),
@@ -47,7 +48,7 @@ def test_parameters_name_a_period(parameters: dict[str, str], first: date, last:
     assert Days(first, last) == period(**parameters)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "text"),
     [
         *(({"month": text}, "`month` must be a month") for text in ("", "2026-13", "0999-01", "2026-11-01")),
@@ -66,7 +67,7 @@ def test_other_parameters_are_refused(parameters: dict[str, str], text: str):
         period(**parameters)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "valid"),
     [
         *((f"2026-{number:02}", 1 <= number <= 12) for number in range(14)),

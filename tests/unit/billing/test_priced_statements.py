@@ -23,6 +23,7 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.statement import Statement, StatementLine
 from shared.contract.usage import NO_USAGE, Usage
 from shared.storage.base import Row
+from tests.support.rows import every_row
 from tests.support.statement_samples import JOBS, NOVEMBER_DAYS, dimensions, records_of, table_of
 
 LABEL = ConnectionLabel(name="default", source="static", provider="openai", billed_to="operator")
@@ -71,8 +72,8 @@ async def test_a_line_is_exact_and_a_total_is_rounded_once():
     )
 
 
-@pytest.mark.parametrize("prices", [pricing(), None], ids=["price book", "no price book"])
-@pytest.mark.parametrize("calls", [[], [UNANSWERED]], ids=["nothing", "unanswered"])
+@every_row("prices", [pricing(), None], ids=["price book", "no price book"])
+@every_row("calls", [[], [UNANSWERED]], ids=["nothing", "unanswered"])
 async def test_totals_say_whether_there_is_a_price_book(prices: Pricing | None, calls: list[Call]):
     """Whoever reads a total of nothing sees that no price is missing; nothing is never an amount."""
     statement = await read(usage_rows(LABELS, calls, AT), prices)
@@ -191,7 +192,7 @@ async def test_a_customer_sees_no_list_price():
     assert statement.lines[0].amount == for_customer(statement).lines[0].amount
 
 
-@pytest.mark.parametrize("name", StatementLine.__struct_fields__)
+@every_row("name", StatementLine.__struct_fields__)
 def test_every_member_of_a_line_is_for_customers_or_not(name: str):
     """A member that is added later is looked at here: what shows list prices is removed by `for_customer`."""
     operators = {"list_amount"}
@@ -233,9 +234,9 @@ async def test_a_statement_in_another_currency_lists_what_has_no_rate():
 FEE = [{"per_job": "0.25"}]
 
 
-@pytest.mark.parametrize("is_stepped", [False, True])
-@pytest.mark.parametrize("markups", [[], FEE], ids=["free", "fee"])
-@pytest.mark.parametrize("by", [[], ["day"], ["model", "action"]])
+@every_row("is_stepped", [False, True])
+@every_row("markups", [[], FEE], ids=["free", "fee"])
+@every_row("by", [[], ["day"], ["model", "action"]])
 async def test_a_job_without_a_price_has_an_amount_only_for_its_fee(
     markups: list[dict[str, str]], by: list[str], *, is_stepped: bool
 ):

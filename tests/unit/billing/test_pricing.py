@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from shared.billing.pricing import Cost, Pricing, Unpriced
 from shared.contract.price_book import RATES, PriceBook, decode_price_book
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 DATA = Path(__file__).parents[2] / "data"
 GOLDEN: list[dict[str, Any]] = json.loads((DATA / "usage.json").read_bytes())
@@ -50,9 +51,7 @@ def price_of(prices: PriceBook, record: dict[str, Any], *, day: date = DAY, cust
     return None if isinstance(cost, Unpriced) else f"{cost.amount.normalize():f}"
 
 
-@pytest.mark.parametrize(
-    ("golden", "expected"), list(zip(GOLDEN, SUMS, strict=True)), ids=[each["name"] for each in SUMS]
-)
+@every_row(("golden", "expected"), list(zip(GOLDEN, SUMS, strict=True)), ids=[each["name"] for each in SUMS])
 def test_real_usage_costs_the_sum_made_by_hand(golden: dict[str, Any], expected: dict[str, Any]):
     """Each part has its own price, none is counted twice, and what is not reported has none."""
     record = {"provider": "openai", "model": "m", "calls": 1, **golden["expected"]}
@@ -61,7 +60,7 @@ def test_real_usage_costs_the_sum_made_by_hand(golden: dict[str, Any], expected:
     assert expected["amount"] == price_of(book(PRICES), record)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("prices", "record", "expected"),
     [
         ({"second": "0.0001"}, {"seconds": 9.47}, "0.000947"),
@@ -96,7 +95,7 @@ def test_what_has_no_price_is_not_free(prices: dict[str, str], record: dict[str,
     assert expected == price_of(book(prices), {"provider": "openai", "model": "m", **record})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("record", "expected"),
     [
         ({"model": "m"}, "1"),
@@ -134,8 +133,8 @@ def test_the_closest_price_holds(record: dict[str, Any], expected: str | None):
     assert expected == price_of(prices, TOKENS | record)
 
 
-@pytest.mark.parametrize("price", [{}, {"service_tier": "default"}, {"service_tier": "batch"}])
-@pytest.mark.parametrize("tier", [None, "auto", "default", "standard", "batch"])
+@every_row("price", [{}, {"service_tier": "default"}, {"service_tier": "batch"}])
+@every_row("tier", [None, "auto", "default", "standard", "batch"])
 def test_a_batch_has_one_default_tier(price: dict[str, str], tier: str | None):
     """Whatever the price or the provider calls it; two prices that differ in nothing but its name are a tie."""
     batch = {"input": "5", "processing": "batch"}
@@ -253,7 +252,7 @@ RATES_TO_EUR = [
 ]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("day", "amount", "charge", "saved"),
     [
         (10, "1.75", "2.80", "0.875"),

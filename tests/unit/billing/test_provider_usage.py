@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shared.billing.provider_usage import read_usage
 from shared.contract.usage import COUNTS, Usage
+from tests.support.rows import every_row
 
 GOLDEN: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "data/usage.json").read_bytes())
 """Shapes that providers' documentation and public test data show, with sums made by hand."""
@@ -39,7 +40,7 @@ _usages = st.dictionaries(
 )
 
 
-@pytest.mark.parametrize("golden", GOLDEN, ids=[golden["name"] for golden in GOLDEN])
+@every_row("golden", GOLDEN, ids=[golden["name"] for golden in GOLDEN])
 def test_counts_are_those_that_the_provider_tells(golden: dict[str, Any]):
     """Each known shape has the counts that were worked out by hand; what it does not report is unknown, not 0."""
     usage = read_usage(golden["usage"])
@@ -49,7 +50,7 @@ def test_counts_are_those_that_the_provider_tells(golden: dict[str, Any]):
     assert golden["expected"] | {"calls": 1} == values | {"derived": list(usage.derived)}
 
 
-@pytest.mark.parametrize(
+@every_row(
     "usage",
     [
         None,
@@ -68,7 +69,7 @@ def test_usage_that_tells_nothing_is_none(usage: object):
     assert read_usage(usage) is None
 
 
-@pytest.mark.parametrize("count", [-1, 1.5, "7", True, [7], {"n": 7}, 2**31, 10**30, float("inf"), float("nan")])
+@every_row("count", [-1, 1.5, "7", True, [7], {"n": 7}, 2**31, 10**30, float("inf"), float("nan")])
 def test_what_is_no_count_is_unknown(count: object):
     """A member that is not a whole number that a table holds is unknown, and changes no other."""
     usage = read_usage(

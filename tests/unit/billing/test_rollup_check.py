@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 
 from shared.billing.rollup_check import check_rollups, rebuild_rollups
@@ -17,6 +16,7 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.usage import Usage
 from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 from tests.support.usage_days import DAYS, FIRST, RolledTable, UsedDay, used_days
 
 LABELS = RecordLabels(
@@ -57,7 +57,7 @@ def added(table: MemoryTable, key: str) -> None:
     table.rows["acme", key] = replace(row, key=key)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("change", "expected"),
     [
         (lambda table: table.counts.clear(), []),

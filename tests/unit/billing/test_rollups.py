@@ -31,6 +31,7 @@ from shared.contract.usage import COUNTS, Usage
 from shared.errors import StorageUnavailable
 from shared.storage.base import Row, RowPage
 from tests.support.fakes import Fault, MemoryTable
+from tests.support.rows import every_row
 from tests.support.statement_samples import dimensions
 from tests.support.usage_days import BOOKS, DAYS, FIRST, RolledTable, UsedDay, pricing_of, used_days
 
@@ -332,8 +333,8 @@ async def roll_up_after_a_crash(table: RolledTable, write: int, fault: Fault) ->
     return rolled
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
-@pytest.mark.parametrize("write", [0, 1], ids=["rollup", "through"])
+@every_row("fault", [Fault.REFUSED, Fault.LOST])
+@every_row("write", [0, 1], ids=["rollup", "through"])
 async def test_a_sweep_that_crashes_loses_no_day(fault: Fault, write: int):
     """Whichever write does not succeed, the day is rolled up by the next sweep, and counts once."""
     table = RolledTable(MemoryTable(), datetime(2026, 11, 16, tzinfo=UTC))
@@ -469,8 +470,8 @@ async def pass_night(table: RolledTable) -> None:
         pass
 
 
-@pytest.mark.parametrize("uses_next_day", [False, True])
-@pytest.mark.parametrize("early", [timedelta(0), timedelta(hours=5)], ids=["paused worker", "sweep's clock ahead"])
+@every_row("uses_next_day", [False, True])
+@every_row("early", [timedelta(0), timedelta(hours=5)], ids=["paused worker", "sweep's clock ahead"])
 async def test_what_comes_into_a_day_that_is_rolled_up_counts_from_the_next_night_on(
     early: timedelta, uses_next_day: bool, caplog: pytest.LogCaptureFixture
 ):
@@ -495,8 +496,8 @@ async def test_what_comes_into_a_day_that_is_rolled_up_counts_from_the_next_nigh
     assert ["usage_late customer=acme day=2026-11-14"] == caplog.messages
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
-@pytest.mark.parametrize("write", [0, 1], ids=["rollup", "final"])
+@every_row("fault", [Fault.REFUSED, Fault.LOST])
+@every_row("write", [0, 1], ids=["rollup", "final"])
 async def test_a_day_is_compared_again_until_that_is_on_record(fault: Fault, write: int):
     """Whichever write of it does not succeed, the next sweep does it."""
     table = RolledTable(MemoryTable(), datetime(2026, 11, 15, 0, 17, tzinfo=UTC))

@@ -7,13 +7,13 @@ import io
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.billing.statement_csv import encode_csv
 from shared.billing.statements import Statements
 from shared.contract.statement import Statement, StatementLine, StatementTotals, UsageTotals
+from tests.support.rows import every_row
 from tests.support.statement_samples import JOBS, NOVEMBER_DAYS, dimensions, records_of, table_of
 
 
@@ -55,8 +55,8 @@ async def test_csv_has_the_lines_of_the_json(jobs: list[tuple[Any, ...]], by: li
     ]
 
 
-@pytest.mark.parametrize("first", ["", " ", "\t", "\u200b", "\ufeff", "\u202e", "\u00a0\u2066", "\x00\u200e "])
-@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
+@every_row("first", ["", " ", "\t", "\u200b", "\ufeff", "\u202e", "\u00a0\u2066", "\x00\u200e "])
+@every_row("formula", ["=1+1", "+1", "-1", "@a", "\uff1d1"])
 def test_formula_after_invisible_characters_is_quoted(first: str, formula: str):
     """A spreadsheet may ignore characters that don't print, so a formula after them is quoted too."""
     (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=first + formula)).decode()))
@@ -64,7 +64,7 @@ def test_formula_after_invisible_characters_is_quoted(first: str, formula: str):
     assert f"'{first}{formula}" == line[0]
 
 
-@pytest.mark.parametrize("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
+@every_row("model", ["gpt-4o", "\u200bgpt=4", "a=1", "\u202e"])
 def test_other_names_are_not_quoted(model: str):
     """A text that can't be a formula is not quoted."""
     (_, line) = csv.reader(io.StringIO(encode_csv(statement(model=model)).decode()))

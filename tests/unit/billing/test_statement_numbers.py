@@ -12,11 +12,12 @@ from shared.contract.closed_month import DocumentId, parse_document_id
 from shared.errors import StorageUnavailable
 from shared.storage.base import Row
 from tests.support.fakes import Fault, MemoryTable
+from tests.support.rows import every_row
 
 DOCUMENTS = [DocumentId("2026-09"), DocumentId("2026-10"), DocumentId("2026-10", 1), DocumentId("2026-11")]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_row("seed", range(20))
 async def test_many_who_take_numbers_at_once_leave_no_gap(seed: int):
     """Each document has one number, the same for all who take it; together they are 1 to the number of documents."""
     numbers = StatementNumbers(MemoryTable())
@@ -96,7 +97,7 @@ async def test_a_number_that_is_missing_is_no_endless_search():
     assert 2 == len(table.rows)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "document"),
     [
         ("2026-11", DocumentId("2026-11")),

@@ -23,6 +23,7 @@ from shared.contract.statement import Statement, UsageTotals
 from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row, RowPage
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 from tests.support.statement_samples import JOBS, MONTH, NOVEMBER_DAYS, dimensions, records_of, table_of
 
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
@@ -114,7 +115,7 @@ async def test_what_has_another_price_has_another_line():
     ] == [(line.service_tier, line.processing, line.deployment_scope) for line in statement.lines]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("by", "expected"),
     [
         ([], {}),
@@ -173,7 +174,7 @@ def days_of(month: int) -> tuple[date, date]:
     return days.first, days.last
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("marked_on", "november", "december"),
     [
         (None, 1, 0),
@@ -182,7 +183,7 @@ def days_of(month: int) -> tuple[date, date]:
         *((f"2026-{day}", 1, -1) for day in ("12-01", "12-31")),
     ],
 )
-@pytest.mark.parametrize("knows_start", [True, False])
+@every_row("knows_start", [True, False])
 async def test_a_placeholder_counts_until_its_marker_withdraws_it(
     marked_on: str | None, november: int, december: int, knows_start: bool
 ):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shared.billing.usage import UNANSWERED, Call, as_fetched, as_lost, call_of_answer, call_of_values, total
 from shared.contract.usage import COUNTS, Usage
+from tests.support.rows import every_row
 from tests.support.work import count_calls
 
 REPORTED = Usage(calls=1, input_tokens=5, consistent=True)
@@ -31,7 +32,7 @@ _sums = st.builds(
 )
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "expected"),
     [
         ({"usage": {"prompt_tokens": 5}, "model": "gpt-4o"}, CALL),
@@ -86,7 +87,7 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
+@every_row("events", STREAMS.values(), ids=STREAMS)
 def test_usage_is_read_from_a_stream(events: list[object]):
     """The counts of a stream are read wherever its events have them; the last of each counts."""
     usage = call_of_values(["", None, *events, "text"], None).usage
@@ -111,7 +112,7 @@ def test_stored_responses_and_batches_have_an_identity():
     assert NOTHING == as_fetched(NOTHING)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "metered_as"),
     [
         ({"usage": {"prompt_tokens": 5}, "service_tier": "default"}, "line-1"),

@@ -28,6 +28,7 @@ from shared.contract.result import ConnectionLabel
 from shared.contract.usage import COUNTS, Usage
 from shared.storage.base import Row
 from tests.support.counted_records import counted
+from tests.support.rows import every_row
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
 LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
@@ -109,7 +110,7 @@ def test_unreported_usage_is_marked(call: Call, outcome: str, calls: int):
     )
 
 
-@pytest.mark.parametrize("length", [1, 200, 201, 40_000])
+@every_row("length", [1, 200, 201, 40_000])
 def test_long_names_are_cut(length: int):
     """Of a model's name and a request id, a record has the first 200 characters: a table refuses very long ones."""
     (row,) = usage_rows(labels(), [Call(None, "m" * length, "r" * length)], AT)
@@ -117,7 +118,7 @@ def test_long_names_are_cut(length: int):
     assert ("m" * min(length, 200), "r" * min(length, 200)) == (row.values["answered_by"], row.values["request_id"])
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("incarnation", "suffix", "expected"),
     [
         ("", "", ["j_0000", "j_0001", "j_0002"]),

@@ -8,6 +8,7 @@ from shared.connections.endpoint import Endpoint, parse_endpoint
 from shared.connections.endpoint_shapes import PROVIDER_HOSTS
 from shared.errors import ConnectionInvalid
 from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, ENTRA_SUFFIXES, check_allowed
+from tests.support.rows import every_row
 
 GA = "2024-10-21"
 MODELS = "2024-05-01-preview"
@@ -133,7 +134,7 @@ VARIANTS: dict[str, Callable[[str], str]] = {
 OPENAI_ONLY = {name for name in VARIANTS if name.startswith("pasted ")}
 
 
-@pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
+@every_row("row", SHAPES, ids=lambda row: f"{row[0]} {row[1]}")
 def test_every_shape_is_parsed_however_it_was_pasted(row):
     """An endpoint has the same meaning with and without what people paste along with it."""
     pasted, own_provider, provider, style, base, deployment, version, header, scope, chat = row
@@ -148,7 +149,7 @@ def test_every_shape_is_parsed_however_it_was_pasted(row):
     assert {} == wrong
 
 
-@pytest.mark.parametrize("row", [row for row in SHAPES if row[3] != "messages"], ids=lambda row: f"{row[0]} {row[1]}")
+@every_row("row", [row for row in SHAPES if row[3] != "messages"], ids=lambda row: f"{row[0]} {row[1]}")
 def test_members_of_the_connection_take_precedence(row):
     """The API version in a pasted query replaces the default, and the connection's own replaces both."""
     pasted, own_provider, *_, chat = row
@@ -162,7 +163,7 @@ def test_members_of_the_connection_take_precedence(row):
     assert f"{bare}?api-version=preview" == overridden.url("chat/completions", "m")
 
 
-@pytest.mark.parametrize("text", [None, "", "  ", '""'])
+@every_row("text", [None, "", "  ", '""'])
 def test_key_or_provider_of_openai_needs_no_endpoint(text):
     """A key that begins with sk-, or the provider openai, is enough for OpenAI; an endpoint overrides the key."""
     by_key = parse_endpoint(text, key_provider="openai")
@@ -183,7 +184,7 @@ def test_key_of_anthropic_needs_no_endpoint(provider):
     assert "needs an `endpoint`" in refusal_of(parse_endpoint, "", provider="anthropic", key_provider="openai")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "provider", "part"),
     [
         ("https://r.services.ai.azure.com/anthropic/v1", "foundry", "`provider` must be anthropic"),
@@ -199,7 +200,7 @@ def test_claude_elsewhere_is_refused(text, provider, part):
     assert part in refusal_of(parse_endpoint, text, provider=provider)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "provider", "has_list"),
     [
         ("https://r.services.ai.azure.com/anthropic", None, False),
@@ -221,7 +222,7 @@ def test_version_of_claude_is_in_no_url():
     assert "https://r.services.ai.azure.com/anthropic/v1/messages" == endpoint.url("messages", "m")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "provider", "version", "url"),
     [
         ("contoso-ai", None, None, "https://contoso-ai.openai.azure.com/openai/v1"),
@@ -236,7 +237,7 @@ def test_a_resource_name_is_completed(text, provider, version, url):
     assert parse_endpoint(url, provider=provider) == parse_endpoint(text, provider=provider, api_version=version)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "provider"),
     [
         ("contoso-ai", "openai"),
@@ -252,7 +253,7 @@ def test_what_may_be_a_key_is_no_resource_name(text, provider):
     assert text not in str(refused.value)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("operation", "model", "expected"),
     [
         ("completions", "m", "deployments/m/completions"),
@@ -286,7 +287,7 @@ def test_url_of_an_operation_in_the_deployment_style(operation, model, expected)
         assert f"https://r.openai.azure.com/openai/{expected}?api-version={GA}" == endpoint.url(operation, model)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "api_version", "for_images", "for_chat"),
     [
         ("/openai/deployments/d", None, "2025-04-01-preview", GA),
@@ -304,7 +305,7 @@ def test_images_need_a_preview_version(text, api_version, for_images, for_chat):
     assert for_chat == endpoint.for_operation("chat/completions").api_version
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("pasted", "provider", "base"),
     [
         ("https://[0:0::0:1]:8443/x", "openai", "https://[::1]:8443/x/v1"),
@@ -328,7 +329,7 @@ def test_urls_are_normalized(pasted, provider, base):
     assert (base, httpx.URL(base).raw_host.decode()) == (endpoint.base, endpoint.host)
 
 
-@pytest.mark.parametrize("name", ["embeddings", "chat", "v1", "openai", "models", "completions"])
+@every_row("name", ["embeddings", "chat", "v1", "openai", "models", "completions"])
 def test_deployments_and_projects_may_be_named_like_parts_of_a_path(name):
     """A deployment or project named `embeddings` or `v1` is not mistaken for an operation or a route."""
     pasted = f"https://r.openai.azure.com/openai/deployments/{name}"
@@ -411,7 +412,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("pasted", "provider", "words"), REFUSED)
+@every_row(("pasted", "provider", "words"), REFUSED)
 def test_an_invalid_endpoint_is_refused_with_a_sentence(pasted, provider, words):
     """The error says what is valid, in full sentences, and quotes nothing."""
     message = refusal_of(parse_endpoint, pasted, provider=provider)
@@ -458,7 +459,7 @@ NOT_LOCAL = [
 """Only loopback in its plain spellings is local; http to other hosts stays refused."""
 
 
-@pytest.mark.parametrize(
+@every_row(
     "url",
     [
         "https://r.openai.azure.com/openai/v1",
@@ -506,7 +507,7 @@ OTHERS = {
 """URLs by what their refusal says."""
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "allow_local", "words"),
     [
         *((url, False, words) for words, urls in OTHERS.items() for url in urls),
@@ -523,7 +524,7 @@ def test_other_hosts_are_refused(url, allow_local, words):
     assert message.replace("`endpoint`", "`callback`") == refusal_of(check_allowed, url, **options)
 
 
-@pytest.mark.parametrize("suffixes", [(), ("",), (".",), ("*",), (" ",)])
+@every_row("suffixes", [(), ("",), (".",), ("*",), (" ",)])
 def test_empty_suffix_allows_nothing(suffixes):
     """A stray comma in the setting does not open every host."""
     message = refusal_of(check_allowed, "https://r.openai.azure.com", suffixes=suffixes, allow_local=False)

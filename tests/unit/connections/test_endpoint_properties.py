@@ -3,7 +3,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 import httpx
-import pytest
 import yarl
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from shared.connections.endpoint import PROVIDERS, parse_endpoint
 from shared.errors import ConnectionInvalid
 from shared.upstream.egress_policy import DEFAULT_ALLOWED_SUFFIXES, check_allowed
+from tests.support.rows import every_row
 
 SECRET = "s3cr3tM4RK"
 
@@ -128,8 +128,8 @@ def test_no_other_host_is_allowed(url):
             assert any(f".{host}".endswith(f".{suffix}") for suffix in DEFAULT_ALLOWED_SUFFIXES)
 
 
-@pytest.mark.parametrize("text", ["/" * 2000, "https://gw.co/" + "/openai" * 290, "https://gw.co/" + "a/" * 1000])
-@pytest.mark.parametrize("provider", PROVIDERS)
+@every_row("text", ["/" * 2000, "https://gw.co/" + "/openai" * 290, "https://gw.co/" + "a/" * 1000])
+@every_row("provider", PROVIDERS)
 def test_hostile_paths_are_parsed_quickly(text, provider):
     """A path made for catastrophic backtracking is parsed or refused at once."""
     started = time.process_time()

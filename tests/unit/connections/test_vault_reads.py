@@ -20,6 +20,7 @@ from shared.network.credential import Credential
 from shared.network.identity_endpoint import IdentityEndpoint
 from shared.network.response import ExchangeFailed, Response
 from shared.secret import Secret
+from tests.support.rows import every_row
 from tests.support.storage_pools import RecordingPool
 
 NAME = "ai--contoso--default"
@@ -86,7 +87,7 @@ async def test_a_token_is_sent_only_to_whom_the_sdk_would_send_it(host: str, pri
     assert 1 == len(pool.requests)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "scope"),
     [
         ("https://acme.vault.azure.net", "https://vault.azure.net/.default"),
@@ -157,7 +158,7 @@ async def test_a_secret_is_read_as_the_sdk_reads_it(
     assert [getattr(credential, name) for name in shared] == [getattr(info, name) for name in shared]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "body"),
     [
         *((status, bundle()) for status in (201, 204, 301, 307, 400, 401, 403, 404, 408, 409, 500, 503)),
@@ -194,7 +195,7 @@ async def test_the_vaults_word_that_there_is_no_secret_counts():
     assert await reads(RecordingPool(404, body)).read(NAME) is None
 
 
-@pytest.mark.parametrize("name", ["ai--contoso--ä", "a/b", "a?b", "", "x" * 128])
+@every_row("name", ["ai--contoso--ä", "a/b", "a?b", "", "x" * 128])
 async def test_only_a_name_of_a_secret_is_sent(name: str):
     """Others would be another path."""
     pool = RecordingPool(200, bundle())

@@ -11,6 +11,7 @@ import pytest
 
 from shared.contract.budget import Budget, decode_budget
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 
 def decode(**members: Any) -> Budget:
@@ -32,7 +33,7 @@ def test_a_budget_has_defaults() -> None:
     )
 
 
-@pytest.mark.parametrize("limit", ["0", "-0", "0.00", "0e9999999"])
+@every_row("limit", ["0", "-0", "0.00", "0e9999999"])
 def test_zero_is_zero(limit: str) -> None:
     """Without a sign, places or an exponent."""
     assert "0" == str(decode(limit=limit).limit)
@@ -52,7 +53,7 @@ def test_a_budget_survives_its_own_json() -> None:
     assert [50, 120] == budget.thresholds
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "message"),
     [
         ({"limit": None}, "`limit` must"),

@@ -12,6 +12,7 @@ import pytest
 from shared.contract.chat import Chat, decode_chat
 from shared.contract.job import decode_job
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "jobs").glob("*.json"))
 HELLO = {"role": "user", "content": "Hello?"}
@@ -21,7 +22,7 @@ def chat(**members: Any) -> Chat:
     return decode_chat(json.dumps(members).encode())
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@every_row("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden_jobs_are_decoded_completely(path: Path):
     """A job as people send it yields the model's messages and parameters unchanged."""
     golden = json.loads(path.read_text(encoding="utf-8"))
@@ -69,7 +70,7 @@ def test_prompt_follows_system_and_history():
     assert [HELLO] == chat(prompt="Hello?", system=None, history=None, context=None, template=None).messages
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "content"),
     [
         pytest.param({"context": "C"}, "C\n\nP", id="no template"),
@@ -92,7 +93,7 @@ PART = "must be a content part: an object with a `type`."
 PROMPTS = "must be text that contains @@userPrompt."
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "member", "rule"),
     [
         ({}, "", "needs `messages` or `prompt`."),
@@ -168,7 +169,7 @@ def test_errors_name_the_member_and_its_rule(members: dict[str, Any], member: st
     assert f"`input{member}` {rule}" == str(raised.value)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("data", "message"),
     [
         (b"", "`input` is not valid JSON: it ends too early, or a string contains half a surrogate pair."),

@@ -10,6 +10,7 @@ import pytest
 
 from shared.contract.connection import ConnectionRecord, decode_connection
 from shared.errors import ConnectionInvalid
+from tests.support.rows import every_row
 
 MARK = "k3y-MARK"
 ENDPOINT = "https://r.openai.azure.com"
@@ -64,7 +65,7 @@ BARE = {"api_key": MARK, "auth": "api_key"}
 ENTRA = {"auth": "entra", "endpoint": ENDPOINT}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "tags", "members"),
     [
         *((MARK, tags, BARE) for tags in (None, {}, {"owner": "kari", "CredentialId": "x", "Project id": "x"})),
@@ -109,8 +110,8 @@ MARKS = ["{}", "\ufeff{}", "\xef\xbb\xbf{}", "\ufeff{}\r\n", "\u200b{}\x00", "\x
 QUOTES = ["{}", '"{}"', "'{}'", "`{}`", "\u201c{}\u201d", "\u2018{}\u2019", "\u201e{}\u201c", "'\"{}\"'"]
 
 
-@pytest.mark.parametrize("mark", MARKS, ids=ascii)
-@pytest.mark.parametrize("quotes", QUOTES, ids=ascii)
+@every_row("mark", MARKS, ids=ascii)
+@every_row("quotes", QUOTES, ids=ascii)
 def test_marks_and_quotes_around_values_are_removed(mark: str, quotes: str):
     """What an editor, a shell or a spreadsheet wrote around a secret, or around a tag, is not part of it."""
 
@@ -129,7 +130,7 @@ def test_json_that_was_encoded_twice_is_read():
     assert decode_connection(secret(project="a\\b")) == decode_connection(json.dumps(secret(project="a\\b")))
 
 
-@pytest.mark.parametrize("quotes", ['"{}"', "'{}'", " {} ", "{}"])
+@every_row("quotes", ['"{}"', "'{}'", " {} ", "{}"])
 def test_quotes_around_a_member_are_removed(quotes: str):
     """A key in quotes within JSON is the key; quotes within a value are part of it."""
     assert MARK == decode_connection(secret(api_key=quotes.replace("{}", MARK))).api_key
@@ -163,7 +164,7 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "words"),
     [*((text, "placeholder") for text in PLACEHOLDERS), *((text, "reference such as") for text in REFERENCES)],
 )
@@ -194,7 +195,7 @@ CONCURRENCY = "`max_concurrency` must be a whole number from 1 to 1,000."
 BUDGET = "`monthly_budget` must be a number of at least 0."
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "message"),
     [
         *((value, NO_KEY) for value in ("", secret(api_key=None), secret(api_key=" \n"), '{"endpoint": "x"}')),
@@ -206,7 +207,7 @@ def test_value_without_a_key_or_beyond_unicode_is_refused(value: str, message: s
     assert message == refusal(value, {"api_key": "k"})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "message"),
     [
         (f"{MARK}\n{MARK}", KEY),
@@ -247,7 +248,7 @@ def test_errors_name_the_member_and_never_show_the_value(value: str, message: st
     assert f"The connection's secret is malformed: {message}" == refusal(value)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "text"),
     [
         *(("max_concurrency", text) for text in ("1.5", "8.0", "1e3")),
@@ -261,7 +262,7 @@ def test_tag_that_is_not_a_number_is_refused(name: str, text: str):
     assert f"The connection's tag `{name}` must be {rule}." == refusal(MARK, {name: text})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "text", "message"),
     [
         ("max_concurrency", "0", CONCURRENCY),

@@ -9,6 +9,7 @@ import pytest
 
 from shared.contract.customer import decode_profile, encode_profile, for_customer
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 COMPLETE = {
     "legal_name": "Contoso GmbH & Co. KG",
@@ -30,7 +31,7 @@ def test_a_profile_has_these_members():
     assert (("answered",), {}) == (decode_profile(b"{}").bill_outcomes, decode_profile(b"{}").external_ids)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "error"),
     [
         ({"currency": "eur"}, "`currency` must be an ISO 4217 code, such as USD."),

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from shared.contract.decoding import MAX_FOREIGN_CONTAINERS, MAX_FOREIGN_MEMBERS, json_object, json_value
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("written", "read"),
     [
         (r"a\ud83d", "a\ufffd"),
@@ -29,7 +30,7 @@ def test_half_a_surrogate_pair_is_the_replacement_character(written: str, read: 
     assert {"a": read, read: 1} == json_object(f'{{"a": "{written}", "{written}": 1}}'.encode())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("data", "value"),
     [
         (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
@@ -59,7 +60,7 @@ def test_json_of_too_many_objects_is_not_decoded():
         json_value(b'{"a":1' + b',"a":1' * MAX_FOREIGN_MEMBERS + b"}")
 
 
-@pytest.mark.parametrize("data", [b"", b"null", b"[1]", b'"a"', b"{", b"[" * 100_000, b'{"\\ud8'])
+@every_row("data", [b"", b"null", b"[1]", b'"a"', b"{", b"[" * 100_000, b'{"\\ud8'])
 def test_anything_but_an_object_is_an_empty_object(data: bytes):
     """Bytes that are not JSON, or not an object, are read as an empty object."""
     assert {} == json_object(data)

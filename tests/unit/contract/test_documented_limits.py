@@ -15,6 +15,7 @@ from shared.contract.job import Job, Options
 from shared.contract.raw import RawInput
 from shared.contract.summarize import SummarizeInput
 from tests.support.doc_samples import ROOT
+from tests.support.rows import every_row
 
 SUBMIT = ROOT / "docs/submit.md"
 ONBOARD = ROOT / "docs/onboard.md"
@@ -40,7 +41,7 @@ def limits_of(schema: Mapping[str, Any]) -> str:
     return f"up to {high}" if "exclusiveMinimum" in schema else f"{low} to {high}"
 
 
-@pytest.mark.parametrize("field", msgspec.structs.fields(Options), ids=lambda field: field.name)
+@every_row("field", msgspec.structs.fields(Options), ids=lambda field: field.name)
 def test_options_table_has_default_and_limits(field: msgspec.structs.FieldInfo):
     """Each option has one row, with the default and the limits of its type; there is no other row."""
     assert set(Options.__struct_fields__) == set(rows(SUBMIT, "option"))
@@ -57,7 +58,7 @@ def test_table_has_the_limits(member: str):
     assert limits_of(schema_of(Job, member)) in rows(SUBMIT, "member")[member][-1]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("page", "kind", "member"),
     [
         (ROOT / "docs/actions/raw.md", RawInput, "method"),

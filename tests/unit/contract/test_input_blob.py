@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from shared.contract.job import decode_job, named_blob
 from shared.contract.names import BlobName
 from tests.support.job_bodies import SMALLEST, body, decoded, refusal
+from tests.support.rows import every_row
 
 
 def naming(text: str, *, as_input: bool) -> bytes:
@@ -18,10 +17,8 @@ def naming(text: str, *, as_input: bool) -> bytes:
     return json.dumps(members | ({"input": named} if as_input else named)).encode()
 
 
-@pytest.mark.parametrize("as_input", [False, True], ids=["input_blob", "input"])
-@pytest.mark.parametrize(
-    "name", ["acme/a.json", "a--b/c--d", "..a", "a..", "a b", "é/ü", "a?b#c", "%2e%2e/x", "n" * 900]
-)
+@every_row("as_input", [False, True], ids=["input_blob", "input"])
+@every_row("name", ["acme/a.json", "a--b/c--d", "..a", "a..", "a b", "é/ü", "a?b#c", "%2e%2e/x", "n" * 900])
 def test_input_may_be_in_a_blob(as_input: bool, name: str):
     """Both ways of naming a blob yield its container and name as they are written."""
     job = decode_job(naming(f"inputs/{name}", as_input=as_input), default_id="m-1")
@@ -29,8 +26,8 @@ def test_input_may_be_in_a_blob(as_input: bool, name: str):
     assert BlobName("inputs", name) == named_blob(job)
 
 
-@pytest.mark.parametrize("as_input", [False, True], ids=["input_blob", "input"])
-@pytest.mark.parametrize(
+@every_row("as_input", [False, True], ids=["input_blob", "input"])
+@every_row(
     "text",
     [
         *("", "inputs", "inputs/", "/a", "inputs//a", "inputs/a/", "inputs/..", "inputs/../other/a"),

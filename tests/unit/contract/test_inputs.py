@@ -15,6 +15,7 @@ from shared.contract.speak import Speak, decode_speak
 from shared.contract.summarize import MAX_BLOBS, Summarize, decode_summarize
 from shared.contract.transcribe import Transcribe, decode_transcribe
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 DECODERS = {
     "edit_image": decode_edit_image,
@@ -125,9 +126,7 @@ def decoded(action: str, **members: Any) -> Any:
     return DECODERS[action](json.dumps(members).encode())
 
 
-@pytest.mark.parametrize(
-    ("action", "members", "message"), [(action, *row) for action, rows in REFUSED.items() for row in rows]
-)
+@every_row(("action", "members", "message"), [(action, *row) for action, rows in REFUSED.items() for row in rows])
 def test_invalid_input_is_refused(action: str, members: dict[str, Any], message: str):
     """An error begins with the path of the member at fault, and says what would be valid."""
     with pytest.raises(InvalidJob) as refused:

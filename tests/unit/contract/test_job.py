@@ -12,6 +12,7 @@ from msgspec import UNSET
 from shared.clock import now, rfc3339
 from shared.contract.job import ACTIONS, MAX_RUN_AHEAD, METADATA_LIMIT, Options, Output
 from tests.support.job_bodies import body, decoded, refusal
+from tests.support.rows import every_row
 
 NAME_RULE = "must be 1 to 50 lower-case letters, digits and single hyphens, starting and ending in a letter or digit."
 RULES = {
@@ -71,7 +72,7 @@ def members(path: str, value: Any) -> dict[str, Any]:
     return {outer: {inner: value} if inner else value}
 
 
-@pytest.mark.parametrize(("path", "value"), [(path, value) for path, values in VALID.items() for value in values])
+@every_row(("path", "value"), [(path, value) for path, values in VALID.items() for value in values])
 def test_valid_values_are_decoded(path: str, value: Any):
     """Each member takes the values of its rule, up to the limits. The egress policy decides about hosts."""
     job: Any = decoded(**members(path, value))
@@ -81,7 +82,7 @@ def test_valid_values_are_decoded(path: str, value: Any):
     assert value == job
 
 
-@pytest.mark.parametrize(("path", "value"), [(path, value) for path, values in INVALID.items() for value in values])
+@every_row(("path", "value"), [(path, value) for path, values in INVALID.items() for value in values])
 def test_invalid_values_are_refused_with_the_rule(path: str, value: Any):
     """Any other value is refused with the rule, such as a name that would change a path."""
     assert f"`{path}` {RULES[path]}" == refusal(body(**members(path, value)))
@@ -90,7 +91,7 @@ def test_invalid_values_are_refused_with_the_rule(path: str, value: Any):
 TIME_RULE = "must be a time with an offset, such as 2026-12-01T09:00:00Z (RFC 3339)"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "rule"),
     [
         *((text, f"{TIME_RULE}.") for text in ("2026-12-01T09:00:00", "2026-12-01", "", "2026-13-01T00:00:00Z")),
@@ -106,7 +107,7 @@ def test_a_time_without_offset_or_too_far_ahead_is_refused(value: Any, rule: str
     assert refusal(body(options={"run_at": value})).startswith(f"`options.run_at` {rule}")
 
 
-@pytest.mark.parametrize("hours", [-(24 * 365 * 2000), -1, 1, 24 * 30 - 1])
+@every_row("hours", [-(24 * 365 * 2000), -1, 1, 24 * 30 - 1])
 def test_any_other_time_is_taken(hours: int):
     """Also one that has passed."""
     run_at = now() + timedelta(hours=hours)

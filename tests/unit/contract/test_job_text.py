@@ -12,6 +12,7 @@ from shared.contract.job import decode_job, salvage
 from shared.contract.result import MESSAGE_LIMIT
 from shared.jobs.fingerprint import fingerprint
 from tests.support.job_bodies import SMALLEST, body, decoded, refusal
+from tests.support.rows import every_row
 
 ENDS_EARLY = "The job is not valid JSON: it ends too early, or a string contains half a surrogate pair."
 TEXTS = {
@@ -42,14 +43,14 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize(("data", "message"), TEXTS.values(), ids=TEXTS)
+@every_row(("data", "message"), TEXTS.values(), ids=TEXTS)
 def test_text_that_is_not_a_json_object_is_refused(data: bytes, message: str):
     """What is not a JSON object in UTF-8 is refused with the position or the type at fault."""
     assert message == refusal(data)
 
 
-@pytest.mark.parametrize("half", [r"\ud83d", r"\ud83d x", r"\ude00", r"\ud83d\u0041"])
-@pytest.mark.parametrize(
+@every_row("half", [r"\ud83d", r"\ud83d x", r"\ude00", r"\ud83d\u0041"])
+@every_row(
     "members", [{"customer": "HALF"}, {"input": {"prompt": "HALF"}}, {"metadata": {"a": "HALF"}}, {"job_id": "HALF"}]
 )
 def test_half_a_character_is_refused_anywhere(half: str, members: dict[str, Any]):
@@ -71,7 +72,7 @@ def test_too_deep_nesting_is_refused():
 LONG = "n" * 40_000
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "member"),
     [
         *(({name: 1}, name) for name in ("tempo", "id", "_envelope", "Customer", "")),
@@ -95,7 +96,7 @@ def test_missing_member_is_named(missing: str):
     assert f"`{missing}` is missing." == refusal(json.dumps(members).encode())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "member", "types"),
     [
         ({"customer": 5}, "customer", "a string, not a whole number"),

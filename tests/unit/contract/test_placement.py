@@ -15,6 +15,7 @@ from shared.contract.inputs import INPUTS
 from shared.contract.job import Job, Options, Output, decode_job
 from shared.errors import ConnectionInvalid, InvalidJob
 from shared.jobs.envelope import decode_queued_job
+from tests.support.rows import every_row
 
 SMALLEST: dict[str, dict[str, Any]] = {
     "chat": {"prompt": "x"},
@@ -62,13 +63,13 @@ def misplaced() -> Iterator[tuple[str, str, str]]:
                 yield folder, name, f"{owner}.{name}".lstrip(".")
 
 
-@pytest.mark.parametrize(("folder", "name", "path"), sorted(misplaced()))
+@every_row(("folder", "name", "path"), sorted(misplaced()))
 def test_members_outside_input_are_sent_to_their_place(folder: str, name: str, path: str):
     """A member that stands in the wrong object of a job is refused with the path where it belongs."""
     assert refusal_of_job(folder, name).endswith((f" `{path}`.", f" `{path}`?"))
 
 
-@pytest.mark.parametrize("action", INPUTS)
+@every_row("action", INPUTS)
 def test_members_of_the_input_are_sent_there(action: str):
     """A member of the action's input that stands beside `input`, or in its `options`, belongs in `input`."""
     for name in names(INPUTS[action]) - names(Job) - names(Options) - names(Output):
@@ -76,7 +77,7 @@ def test_members_of_the_input_are_sent_there(action: str):
         assert refusal_of_job("options", name, action).endswith(f"It belongs in `input.{name}`.")
 
 
-@pytest.mark.parametrize("action", INPUTS)
+@every_row("action", INPUTS)
 def test_members_within_input_are_sent_out_of_it(action: str):
     """A member of the job, its options or its output that stands in `input` is sent to its own path."""
     for at, struct in OUTSIDE.items():
@@ -85,7 +86,7 @@ def test_members_within_input_are_sent_out_of_it(action: str):
             assert f"`{path}`." in refusal_of_input(action, {name: 1})
 
 
-@pytest.mark.parametrize("action", INPUTS)
+@every_row("action", INPUTS)
 def test_members_of_other_actions_name_them(action: str):
     """What only another action's input has is said to belong to that action."""
     outside = set().union(*map(names, OUTSIDE.values()))
@@ -103,7 +104,7 @@ def other_spellings(name: str) -> list[str]:
     return [camel, camel[:1].upper() + camel[1:], name.replace("_", "-"), name.upper()]
 
 
-@pytest.mark.parametrize("struct", [*OUTSIDE.values(), *INPUTS.values(), ConnectionRecord])
+@every_row("struct", [*OUTSIDE.values(), *INPUTS.values(), ConnectionRecord])
 def test_other_spellings_are_recognised(struct: type[msgspec.Struct]):
     """A member in camel case, in capitals or with hyphens is refused with its own spelling."""
     at = next((at for at, kind in OUTSIDE.items() if kind is struct), "input" if struct in INPUTS.values() else "")
@@ -125,7 +126,7 @@ PARAMETERS = "A parameter of the model belongs in `input.parameters`"
 BODY = "A member of the request's body belongs in `input.json`."
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("action", "members", "hint"),
     [
         *(
@@ -161,7 +162,7 @@ def test_hints_for_inputs(action: str, members: dict[str, Any], hint: str):
     assert refusal_of_input(action, members).endswith(hint)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("at", "name", "hint"),
     [
         ("", "temperature", f"{PARAMETERS}, a note of your own in `metadata`."),
@@ -183,7 +184,7 @@ def test_hints_for_jobs(at: str, name: str, hint: str):
     assert refusal_of_job(at, name).endswith(hint)
 
 
-@pytest.mark.parametrize("name", ["temperature", "jobId", "callback", "retries", "prompt"])
+@every_row("name", ["temperature", "jobId", "callback", "retries", "prompt"])
 def test_jobs_in_the_queue_have_the_same_hints(name: str):
     """A job in the queue, which may have an envelope, is refused in the words for a job over HTTP."""
     job = {"customer": "c", "action": "chat", "input": {"prompt": "x"}, name: 1}
@@ -194,7 +195,7 @@ def test_jobs_in_the_queue_have_the_same_hints(name: str):
     assert refusal_of_job("", name) == str(refused.value)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "hint"),
     [("base_url", "endpoint"), ("key", "api_key"), ("deployment", "default_model"), ("apiVersion", "api_version")],
 )

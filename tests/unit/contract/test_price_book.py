@@ -10,6 +10,7 @@ import pytest
 
 from shared.contract.price_book import decode_price_book
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 PRICE = {"provider": "openai", "model": "m", "input": "2"}
 
@@ -19,7 +20,7 @@ def decode(**members: Any) -> Any:
     return decode_price_book(json.dumps({"currency": "USD", **members}).encode())
 
 
-@pytest.mark.parametrize("text", ['"0.10"', "0.10", '"1e-1"', "0.1"])
+@every_row("text", ['"0.10"', "0.10", '"1e-1"', "0.1"])
 def test_amounts_are_read_digit_by_digit(text: str):
     """A string and a JSON number are the same decimal; neither passes through a float."""
     body = f'{{"currency":"USD","prices":[{{"provider":"o","model":"m","input":{text}}}]}}'
@@ -28,7 +29,7 @@ def test_amounts_are_read_digit_by_digit(text: str):
     assert Decimal("0.1") == price.input
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "message"),
     [
         ({"currency": "usd"}, "`currency` must be an ISO 4217 code, such as USD."),

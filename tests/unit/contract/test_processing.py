@@ -13,6 +13,7 @@ from shared.errors import InvalidJob
 from shared.jobs.envelope import decode_queued_job
 from shared.jobs.message import deadline_of
 from tests.support.job_bodies import body, decoded, refusal
+from tests.support.rows import every_row
 
 CHATS: tuple[Action, ...] = ("chat", "multi_chat", "summarize")
 ACTIONS_OF: dict[Processing, tuple[Action, ...]] = {
@@ -25,7 +26,7 @@ ACTIONS_OF: dict[Processing, tuple[Action, ...]] = {
 CASES = [(processing, action) for processing in ACTIONS_OF for action in ACTIONS]
 
 
-@pytest.mark.parametrize(("processing", "action"), CASES)
+@every_row(("processing", "action"), CASES)
 def test_processing_is_for_some_actions(processing: Processing, action: Action):
     """Any other is refused at the door, with what the processing is for."""
     members: dict[str, Any] = {"action": action, "options": {"processing": processing}}
@@ -56,7 +57,7 @@ def test_a_window_of_hours_needs_an_hour(processing: Processing):
     assert 1 == decoded(options={"processing": "flex", "deadline_s": 1}).options.lasts_s
 
 
-@pytest.mark.parametrize("processing", [*ACTIONS_OF])
+@every_row("processing", [*ACTIONS_OF])
 def test_a_deadline_that_is_left_out(processing: Processing):
     """A day; 25 hours for what may take a provider a day."""
     job = decoded(action=ACTIONS_OF[processing][-1], options={"processing": processing})

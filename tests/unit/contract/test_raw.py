@@ -9,6 +9,7 @@ import pytest
 
 from shared.contract.raw import RawFile, decode_raw
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 from tests.support.work import peak_bytes
 
 PATHS = [
@@ -73,7 +74,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("members", "words"), REFUSED.values(), ids=map(ascii, REFUSED))
+@every_row(("members", "words"), REFUSED.values(), ids=map(ascii, REFUSED))
 def test_invalid_input_is_refused(members: dict[str, Any], words: str):
     """An error names the member at fault, and doesn't quote a path or the value of a header."""
     with pytest.raises(InvalidJob) as refused:
@@ -98,7 +99,7 @@ def test_repeated_names_keep_their_order():
     assert (999, 1) == (len(decoded.form["n"]), len(decoded.files["f"]))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "name",
     [
         *("Host", "authorization", "AUTHORIZATION", "api-key", "Api-Key", "x-api-key", "Ocp-Apim-Subscription-Key"),
@@ -113,7 +114,7 @@ def test_reserved_headers_are_refused(name: str):
         decode_raw(json.dumps({"path": "x", "headers": {name: "a"}}).encode())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "model"),
     [
         (b'{"model": " m ", "x": 1}', "m"),

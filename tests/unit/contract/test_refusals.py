@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from shared.contract.decoding import decode
 from shared.contract.refusals import printable
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 Code = Annotated[str, Meta(pattern=r"^[A-Z]+\Z", max_length=3, description="1 to 3 capitals")]
 
@@ -41,7 +42,7 @@ class Whole(Struct, kw_only=True, forbid_unknown_fields=True):
     anything: Any = None
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "message"),
     [
         pytest.param('{"code": "a"}', "`code` must be 1 to 3 capitals.", id="pattern"),

@@ -14,13 +14,14 @@ from shared.errors import InvalidJob
 from shared.http.webhooks import default_job_id, read_job
 from tests.support.job_bodies import body, decoded, refusal
 from tests.support.memory_app import MemoryApp
+from tests.support.rows import every_row
 
 RESERVED = ["statements", "statement-2026-11", "statement-2026-11-2", "statement-"]
 OTHERS = ["statement", "Statements", "statements-1", "my-statement-1", "Statement-2026-11"]
 ERROR = "`job_id` must not be `statements`, or begin with `statement-`: these ids are the app's own."
 
 
-@pytest.mark.parametrize("job_id", RESERVED)
+@every_row("job_id", RESERVED)
 async def test_a_reserved_id_is_refused_at_every_door(job_id: str):
     """`invalid_job`, in the same words, and nothing is put on record."""
     members: dict[str, Any] = json.loads(body(job_id=job_id))
@@ -38,7 +39,7 @@ async def test_a_reserved_id_is_refused_at_every_door(job_id: str):
     assert default_job_id({"webhook-id": job_id}).startswith("webhook-")
 
 
-@pytest.mark.parametrize("job_id", OTHERS)
+@every_row("job_id", OTHERS)
 def test_ids_that_only_look_so_are_taken(job_id: str):
     """They share no row and no blob with a statement."""
     assert job_id == decoded(job_id=job_id).id

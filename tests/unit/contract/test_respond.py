@@ -10,6 +10,7 @@ import pytest
 from shared.contract.names import BlobName
 from shared.contract.respond import MAX_BLOBS, MAX_METADATA, decode_respond
 from shared.errors import InvalidJob
+from tests.support.rows import every_row
 
 
 def part(**members: Any) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def part(**members: Any) -> dict[str, Any]:
     return {"input": [{"role": "user", "content": [members]}]}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("data", "sentence"),
     [
         ({}, "`input.input` is missing."),
@@ -80,7 +81,7 @@ def test_parts_with_blobs_are_found() -> None:
     ] == [(each.blob, each.at) for each in named]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "expected"),
     [
         *(({}, True), ({"store": True}, True), ({"background": True}, True), ({"store": None}, True)),

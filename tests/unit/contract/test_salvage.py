@@ -9,9 +9,10 @@ import pytest
 
 from shared.contract.job import salvage
 from tests.support.job_bodies import COMPLETE
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "valid"),
     [
         pytest.param(COMPLETE, ["job_id", "customer", "action", "model", "metadata"], id="all valid"),
@@ -37,7 +38,7 @@ def test_members_are_repeated_whatever_the_others_hold():
     assert {"job_id": "a", "action": "chat", "metadata": {"b": "c"}} == salvage(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"[]", b"\xff", b"null", b"[" * 9999])
+@every_row("data", [b"", b"hello", b"[]", b"\xff", b"null", b"[" * 9999])
 def test_nothing_is_repeated_of_other_texts(data: bytes):
     """What is not a JSON object yields nothing, and raises nothing."""
     assert {} == salvage(data)

@@ -15,6 +15,7 @@ from shared.documents.extract import reader_for
 from shared.documents.extracted import Extracted
 from shared.documents.kinds import MEDIA_TYPES, Problem
 from tests.support.document_corpus import CORPUS, Sample
+from tests.support.rows import every_row
 
 
 def check(sample: Sample, read: Extracted | Problem) -> None:
@@ -38,7 +39,7 @@ def test_corpus_is_large():
     assert len(CORPUS) == len({sample.name for sample in CORPUS}) >= 60
 
 
-@pytest.mark.parametrize("sample", CORPUS, ids=lambda sample: sample.name)
+@every_row("sample", CORPUS, ids=lambda sample: sample.name)
 def test_document_is_read_or_refused(sample: Sample):
     """Headings, lists and tables are in reading order, and pages are marked; a document without a text says why."""
     file = io.BytesIO(sample.makes())

@@ -27,6 +27,7 @@ from shared.documents.pictures import PNG
 from shared.documents.process import Documents, Killed, Overtaxing
 from shared.errors import Throttled
 from tests.support.document_files import docx, lines, paragraph, pdf
+from tests.support.rows import every_row
 
 LINUX = sys.platform == "linux"
 PROBE = """
@@ -128,7 +129,7 @@ async def test_process_starts_with_nothing(monkeypatch: pytest.MonkeyPatch):
     assert (set(), [], [0, 1, 2]) == eval(started.text)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "probe",
     [
         "import os; probe = lambda file: os.abort()",
@@ -302,7 +303,7 @@ def test_text_is_limited(monkeypatch: pytest.MonkeyPatch):
         decode(encode(Extracted("pdf", "x" * 10)))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "head",
     [
         b"[" * 60_000,
@@ -323,9 +324,7 @@ def test_a_head_is_checked(head: bytes):
         decode(head + b"\ntext")
 
 
-@pytest.mark.parametrize(
-    ("numbers", "expected"), [([], None), ([3], "3"), ([1, 2, 3, 7], "1-3, 7"), ([1, 3, 5], "1, 3, 5")]
-)
+@every_row(("numbers", "expected"), [([], None), ([3], "3"), ([1, 2, 3, 7], "1-3, 7"), ([1, 3, 5], "1, 3, 5")])
 def test_page_numbers_are_short(numbers: list[int], expected: str | None):
     """Consecutive ones become a range."""
     assert expected == ranges(numbers)
@@ -336,7 +335,7 @@ def _bomb(size: int) -> bytes:
     return docx("<w:p>" + " " * size + "</w:p>")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("data", "problem"),
     [
         (lambda: _bomb(3_000_000), "unpacks"),

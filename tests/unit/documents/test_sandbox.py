@@ -15,6 +15,7 @@ import pytest
 
 from shared.documents import sandbox
 from shared.documents.extracted import TOO_MUCH, Extracted, decode
+from tests.support.rows import every_row
 
 X86, ARM = 0xC000003E, 0xC00000B7
 OPENAT = {"x86_64": 257, "aarch64": 56}
@@ -138,7 +139,7 @@ def test_refused_limits_are_left_out(monkeypatch: pytest.MonkeyPatch):
     sandbox.limit(1000)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("program", "status"),
     [
         ("", 0),

@@ -11,6 +11,7 @@ from shared.billing.closed_records import ClosedRecord, ClosedRecords
 from shared.contract.closed_month import DocumentId
 from shared.contract.price_book import PriceBook
 from tests.support.memory_app import MemoryApp, tied
+from tests.support.rows import every_row
 
 CREDIT = {"id": "credit-1", "month": "2026-11", "amount": "-12.50", "currency": "USD", "description": "Outage"}
 PATHS = ("customers/contoso/adjustments", "customers/contoso/audit")
@@ -54,7 +55,7 @@ async def test_a_list_can_be_of_one_month_and_has_pages(app: MemoryApp):
         (await app.send("GET", PATHS[0], query=query)).assert_problem(400, "invalid_request")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("members", "error"),
     [
         ({"amount": "0"}, "`amount` must be a decimal string other than 0"),

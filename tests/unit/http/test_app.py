@@ -17,12 +17,13 @@ from shared.http.problems import not_found
 from shared.http.routes import ROUTES, Route
 from shared.settings import read_settings
 from shared.telemetry.base import Telemetry
+from tests.support.rows import every_row
 
 KEY = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-@pytest.mark.parametrize(
+@every_row("route", ROUTES, ids=lambda route: route.name)
+@every_row(
     "outcome",
     [
         *(Response(status, headers={"ETag": "x"}) for status in (200, 201, 202, 204, 304)),

@@ -14,6 +14,7 @@ from shared.http.problems import Problem
 from shared.http.routes import ROUTES, Role, Route
 from shared.settings import Settings, read_settings
 from tests.support.principals import BEARER, encoded, token
+from tests.support.rows import every_row
 
 KEY = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
 UNPROTECTED = read_settings({"JobStorage": "UseDevelopmentStorage=true", "HTTP_AUTH": "entra"})
@@ -46,7 +47,7 @@ async def call(settings: Settings, route: Route, headers: dict[str, str]) -> tup
     return response.status, json.loads(response.body)["code"]
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+@every_row("route", ROUTES, ids=lambda route: route.name)
 async def test_each_route_has_its_guard(route: Route):
     """
     With a key, which the host has checked, a route requires no more, and a principal is ignored. With Entra, it
@@ -70,7 +71,7 @@ async def test_each_route_has_its_guard(route: Route):
     assert (403, "forbidden") == await call(entra(), route, token(*ROLES, typ="groups", customer="acme"))
 
 
-@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+@every_row("route", GUARDED, ids=lambda route: route.name)
 async def test_a_token_without_a_customer_reaches_nobody(route: Route):
     """Without the claim, all other roles together give access to no customer; Customers.All gives it, to every one."""
     others = [role for role in ROLES if role != "Customers.All"]
@@ -83,7 +84,7 @@ async def test_a_token_without_a_customer_reaches_nobody(route: Route):
         read_caller(token(*others), entra())
 
 
-@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+@every_row("route", GUARDED, ids=lambda route: route.name)
 async def test_a_principal_without_app_service_authentication_is_not_trusted(
     caplog: pytest.LogCaptureFixture, route: Route
 ):
@@ -96,7 +97,7 @@ async def test_a_principal_without_app_service_authentication_is_not_trusted(
     assert f"request_failed route={route.name} Problem HTTP_AUTH is entra, but" in caplog.text
 
 
-@pytest.mark.parametrize(
+@every_row(
     "headers",
     [
         {},
@@ -116,7 +117,7 @@ def test_an_invalid_principal_is_refused(headers: dict[str, str]):
     assert (401, "unauthorized") == (refused.value.status, refused.value.code)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "headers",
     [
         {},
@@ -135,7 +136,7 @@ def test_an_invalid_principal_is_refused(headers: dict[str, str]):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.name)
+@every_row("route", GUARDED, ids=lambda route: route.name)
 async def test_a_session_cookie_is_refused(headers: dict[str, str], route: Route):
     """
     A principal counts only with a bearer token, and never beside the session cookie, which browsers send with
@@ -156,7 +157,7 @@ def test_other_cookies_make_no_difference(headers: dict[str, str]):
     assert read_caller({"x-ms-client-principal": token(*ROLES)["x-ms-client-principal"], **headers}, entra())
 
 
-@pytest.mark.parametrize(
+@every_row(
     "claim",
     [
         {"typ": "roles"},
@@ -178,7 +179,7 @@ def test_an_invalid_role_claim_is_ignored(claim: dict[str, Any]):
     assert (403, "forbidden") == (refused.value.status, refused.value.code)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "value",
     [
         *(
@@ -189,7 +190,7 @@ def test_an_invalid_role_claim_is_ignored(claim: dict[str, Any]):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("others", [[], [{"typ": "customer", "val": "contoso"}]], ids=["alone", "beside a valid one"])
+@every_row("others", [[], [{"typ": "customer", "val": "contoso"}]], ids=["alone", "beside a valid one"])
 def test_a_customer_claim_that_is_no_customers_id_is_refused(value: dict[str, Any], others: list[Any]):
     """An invalid claim does not give the caller access to every customer, whatever its roles: 403."""
     with pytest.raises(Problem, match="claim customer is not 1 to 50 lower-case letters") as refused:
@@ -198,7 +199,7 @@ def test_a_customer_claim_that_is_no_customers_id_is_refused(value: dict[str, An
     assert (403, "forbidden") == (refused.value.status, refused.value.code)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("setting", "claims", "customer"),
     [
         ("customer", [], None),
@@ -245,7 +246,7 @@ def test_a_tied_caller_acts_for_its_customer_alone():
         ]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("claims", "name"),
     [
         ({"name": "Ann Lee", "oid": "9f3c"}, "Ann Lee (9f3c)"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from shared.http.conditional import meets_preconditions, with_etag
 from shared.http.messages import Request, Response
+from tests.support.rows import every_row
 
 BODY = Response(200, b'{"a": 1}', headers={"Retry-After": "2"})
 TAG = with_etag(Request("GET", "x"), BODY).headers["ETag"]
@@ -29,7 +28,7 @@ def test_a_response_has_a_tag_of_its_body():
     assert (TAG[0], TAG[-1]) == ('"', '"')
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("conditional", "status", "writes"),
     [
         (request(), 200, True),
@@ -56,8 +55,8 @@ def test_preconditions(conditional: Request, status: int, writes: bool):
     assert writes == meets_preconditions(conditional, BODY)
 
 
-@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
-@pytest.mark.parametrize("tag", [TAG, f"W/{TAG}", "*"])
+@every_row("method", ["PUT", "POST", "DELETE"])
+@every_row("tag", [TAG, f"W/{TAG}", "*"])
 def test_what_has_changed_something_is_never_304(method: str, tag: str):
     """`If-None-Match` was about what was there before; HEAD is as GET."""
     changed, head = (with_etag(Request(name, "x", headers={"if-none-match": tag}), BODY) for name in (method, "HEAD"))

@@ -9,6 +9,7 @@ import pytest
 
 from shared.billing.audit import AuditTrail
 from tests.support.memory_app import OPERATOR, MemoryApp, tied
+from tests.support.rows import every_row
 
 PROFILE = {
     "legal_name": "Contoso GmbH",
@@ -76,7 +77,7 @@ async def test_a_tied_caller_sees_its_own_without_what_is_the_operators(app: Mem
         assert others == await app.send("GET", f"customers/nobody/{name}", headers=tied())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "body", "error"),
     [
         ("profile", {"currency": "euro"}, "`currency` must be an ISO 4217 code"),

@@ -19,6 +19,7 @@ from shared.http.messages import Request
 from shared.http.problems import Problem
 from shared.storage.base import Row
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 NAMES = st.sets(st.from_regex(r"[ab0](-?[ab0]){0,2}", fullmatch=True), max_size=12)
 
@@ -137,7 +138,7 @@ async def test_without_a_vault_the_table_is_listed():
     assert [["contoso"]] == await listing.pages(5)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "text"),
     [
         *(("limit", text) for text in ("0", "101", "x", "-1", "1.0")),

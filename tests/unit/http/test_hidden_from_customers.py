@@ -22,6 +22,7 @@ from shared.http.routes import ROUTES, Route
 from shared.jobs.message import Delivery
 from tests.support.closable import CORRECTION, DOCUMENT, JOB_ID, MONTH, add_credit, add_usage, put_profile
 from tests.support.memory_app import OPERATOR, MemoryApp, tied
+from tests.support.rows import every_row
 
 WAITING = DocumentId(MONTH, 2)
 """A correction whose job waits, since the price book is gone."""
@@ -153,14 +154,14 @@ async def test_the_operator_sees_all_of_it(office: Office):
     assert {*office.hidden} == set().union(*shown)
 
 
-@pytest.mark.parametrize("route", READS, ids=lambda route: route.name)
+@every_row("route", READS, ids=lambda route: route.name)
 async def test_a_tied_caller_sees_none_of_it(office: Office, route: Route):
     """Neither in a statement nor in a document, a list, a job's result, a job that waits, or an error."""
     assert set() == await office.shown(route, tied())
 
 
-@pytest.mark.parametrize("route", WRITES, ids=lambda route: route.name)
-@pytest.mark.parametrize("customer", ["contoso", "fabrikam"])
+@every_row("route", WRITES, ids=lambda route: route.name)
+@every_row("customer", ["contoso", "fabrikam"])
 async def test_a_tied_caller_changes_none_of_it(office: Office, route: Route, customer: str):
     """Whatever it sends, for its own customer or another's: no profile, state, credit, number, document or budget."""
     before = office.operators()

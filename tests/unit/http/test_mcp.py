@@ -20,6 +20,7 @@ from shared.http.request_parsing import MAX_BODY_BYTES
 from tests.support.http_client import HttpResponse
 from tests.support.memory_app import SETTINGS, MemoryApp, tied
 from tests.support.principals import token
+from tests.support.rows import every_row
 
 ON = replace(SETTINGS, mcp_enabled=True)
 ERA = "2026-07-28"
@@ -116,7 +117,7 @@ async def test_notifications_are_taken(app: MemoryApp, version: str | None):
     assert {} == app.memory.queues.sent
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "code"),
     [
         (b"{", -32700),
@@ -201,7 +202,7 @@ async def test_the_version_without_initialize(app: MemoryApp):
     assert ("complete", "public") == (listed.json["result"]["resultType"], listed.json["result"]["cacheScope"])
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("method", "params", "headers", "status", "code"),
     [
         ("tools/list", {}, stateless("tools/list"), 400, -32602),

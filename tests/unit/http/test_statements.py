@@ -21,6 +21,7 @@ from tests.support.closable import (
 )
 from tests.support.http_client import HttpResponse
 from tests.support.memory_app import OPERATOR, MemoryApp, tied
+from tests.support.rows import every_row
 
 LIST = "customers/contoso/statements"
 ONE = f"{LIST}/{MONTH}"
@@ -65,7 +66,7 @@ async def test_all_documents_are_listed(app: MemoryApp):
     assert {"statements": []} == none.json
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("accept", "name", "media_type"),
     [
         ("", "json", "application/json"),
@@ -76,7 +77,7 @@ async def test_all_documents_are_listed(app: MemoryApp):
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "html", "text/html; charset=utf-8"),
     ],
 )
-@pytest.mark.parametrize("is_tied", [False, True])
+@every_row("is_tied", [False, True])
 async def test_a_document_is_sent_as_it_was_written(
     app: MemoryApp, accept: str, name: str, media_type: str, is_tied: bool
 ):
@@ -151,8 +152,8 @@ async def test_a_job_that_closes_a_month_is_not_cancelled_over_http(app: MemoryA
     assert "queued" == app.table.rows["contoso", "j_statement-2020-01"].values["state"]
 
 
-@pytest.mark.parametrize("is_tied", [False, True])
-@pytest.mark.parametrize(
+@every_row("is_tied", [False, True])
+@every_row(
     "members",
     [
         {"action": "statement", "input": {"month": MONTH}},

@@ -6,11 +6,12 @@ import pytest
 
 from shared.http.problems import Problem
 from shared.http.usage import negotiate
+from tests.support.rows import every_row
 
 JSON, CSV = "application/json", "text/csv"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("accept", "kind"),
     [
         *((text, JSON) for text in ("*/*", "", " ", "application/json", "text/csv, application/json")),
@@ -28,9 +29,7 @@ def test_accept_decides_between_json_and_csv(accept: str, kind: str):
     assert kind == negotiate(accept, (JSON, CSV))
 
 
-@pytest.mark.parametrize(
-    "accept", [",", "text/html", "text/csv;q=0", "text/csv;q=x", "text/csv;q=nan", "application/json-seq"]
-)
+@every_row("accept", [",", "text/html", "text/csv;q=0", "text/csv;q=x", "text/csv;q=nan", "application/json-seq"])
 def test_other_types_are_not_acceptable(accept: str):
     """406, with the types that are."""
     with pytest.raises(Problem, match=f"{JSON} or {CSV}") as refused:

@@ -25,6 +25,7 @@ from tests.support.closable import add_usage, publish_prices
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryQueues, MemoryTable
+from tests.support.rows import every_row
 from tests.support.workers import SETTINGS
 
 NOVEMBER_FIRST = datetime(2026, 11, 1, 0, 30, tzinfo=UTC)
@@ -220,7 +221,7 @@ async def test_an_id_from_before_is_logged(storage: Storage, caplog: pytest.LogC
     assert f"statements_queued customer={CUSTOMERS[0]} The id of the job belongs to a caller's job" in caplog.text
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("at", "month"),
     [
         ((2026, 12, 1, 0, 29), "2026-10"),

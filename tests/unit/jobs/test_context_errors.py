@@ -14,6 +14,7 @@ from aiohttp import web
 from shared.upstream.retry import MAX_INLINE_WAIT_S
 from tests.support.customers import Customer
 from tests.support.endpoint import Answer, completion, endless, error, reply, reset, truncated
+from tests.support.rows import every_row
 from tests.support.workers import Worker
 
 PATHS = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
@@ -38,7 +39,7 @@ async def failed(worker: Worker, customer: Customer, *, unanswered: int = 0, **o
     return result["error"]
 
 
-@pytest.mark.parametrize("golden", GOLDEN.values(), ids=GOLDEN)
+@every_row("golden", GOLDEN.values(), ids=GOLDEN)
 async def test_golden_errors_end_the_job(worker: Worker, golden: dict[str, Any]):
     """Each golden error is its job's error: code, message, status, id, detail; retried if it is transient."""
     expected, body = golden["expected"], golden["body"]

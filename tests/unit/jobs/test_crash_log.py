@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 from shared.errors import (
     ContentFiltered,
     InvalidJob,
@@ -22,6 +20,7 @@ from shared.errors import (
     VaultUnavailable,
 )
 from shared.jobs.crash_log import log_text
+from tests.support.rows import every_row
 from tests.support.source import parse
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +28,7 @@ QUOTE = "You asked: MARKED."
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("error", "text"),
     [
         *((kind(QUOTE, UpstreamFacts(status=429)), f"{kind.code} (429)") for kind in UpstreamError.__subclasses__()),
@@ -60,7 +59,7 @@ def test_no_line_has_the_text_of_an_exception():
     assert [] == lines
 
 
-@pytest.mark.parametrize(
+@every_row(
     "arguments",
     ["'%s', exc", "str(exc)", "f'{exc}'", "'', exc_info=exc", "'', exc_info=True", "'', e.args", "'', repr(e)"],
 )

@@ -18,6 +18,7 @@ from shared.jobs.inputs import Inputs
 from shared.settings import read_settings
 from tests.support.document_files import docx, lines, paragraph, pdf
 from tests.support.fake_blobs import MemoryBlobs
+from tests.support.rows import every_row
 
 SETTINGS = read_settings({"JobStorage": "UseDevelopmentStorage=true", "INPUT_CONTAINERS": "inputs"})
 
@@ -55,7 +56,7 @@ async def test_documents_are_read_by_their_content():
     assert word.content_type.endswith("wordprocessingml.document")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("data", "sentence"),
     [
         (b"Gr\xfc\xdfe", "is not valid UTF-8 (byte 2)."),

@@ -21,6 +21,7 @@ from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, error, reply
 from tests.support.loopback import serve
+from tests.support.rows import every_row
 from tests.support.workers import OpenWorker, Worker
 
 PROMPTS = {"action": "multi_chat", "input": {"prompts": ["One?", "Two?", "Three?"]}}
@@ -381,7 +382,7 @@ HANDLER = "signal.signal(signal.SIGTERM, lambda *_: (print('before', flush=True)
 IGNORED = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("program", "printed", "code"),
     [
         (PROGRAM.format(prepare="pass", ignored=False), "stopped\n", -signal.SIGTERM),

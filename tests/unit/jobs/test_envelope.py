@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 
 from shared.contract.job import decode_job
@@ -16,6 +15,7 @@ from shared.jobs.fingerprint import fingerprint
 from shared.jobs.versions import VERSION
 from tests.support.job_bodies import COMPLETE, SMALLEST, decoded
 from tests.support.job_strategies import few, jobs
+from tests.support.rows import every_row
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ def test_a_requeued_job_is_the_same_job(members: dict[str, Any]):
         assert json.loads(bytes(job.input)) == json.loads(bytes(again.input)) == members["input"]
 
 
-@pytest.mark.parametrize("depth", [10, 500, 800, 930, 960, 980, 990, 1000])
+@every_row("depth", [10, 500, 800, 930, 960, 980, 990, 1000])
 def test_a_job_that_is_decoded_can_be_requeued(depth: int):
     """A job whose nesting is just shallow enough to be decoded has a fingerprint and can be encoded again."""
     deep = b'{"customer":"a","action":"chat","input":{"prompt":"x","parameters":{"a":%s}}}' % (

@@ -18,6 +18,7 @@ from shared.secret import Secret
 from shared.upstream.circuit_breaker import FAILURES
 from tests.support.endpoint import Answer, completion, error, reset
 from tests.support.patient_budgets import total, used
+from tests.support.rows import every_row
 from tests.support.several_connections import BOTH, NO_MODEL, NO_QUOTA, connect_second, served
 from tests.support.workers import SETTINGS, OpenWorker, Worker
 
@@ -234,7 +235,7 @@ async def test_a_budget_that_is_used_up_is_no_reason_for_another_connection(work
     assert ("budget_exceeded", [], []) == (result["error"]["code"], customer.account.received, second.received)
 
 
-@pytest.mark.parametrize("names", [[], ["a", "a"], ["a", "b", "c", "d", "e"], ["A"], [1], {}], ids=str)
+@every_row("names", [[], ["a", "a"], ["a", "b", "c", "d", "e"], ["A"], [1], {}], ids=str)
 def test_a_list_that_is_wrong_is_refused_at_the_door(names: Any):
     """The error names the member."""
     body = {"customer": "contoso", "action": "chat", "input": {"prompt": "Hi"}, "connection": names}

@@ -17,6 +17,7 @@ from shared.jobs.flex import explain_no_room
 from shared.upstream.retry import RetryState
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, error, reply
+from tests.support.rows import every_row
 from tests.support.workers import Worker
 
 FLEX = {"processing": "flex"}
@@ -67,8 +68,8 @@ async def test_a_job_may_name_the_tier_itself(worker: Worker, customer: Customer
     assert ["flex"] == tiers(customer)
 
 
-@pytest.mark.parametrize("action", JOBS)
-@pytest.mark.parametrize("tier", ["priority", "default", "auto", 1, ["flex"]])
+@every_row("action", JOBS)
+@every_row("tier", ["priority", "default", "auto", 1, ["flex"]])
 async def test_another_tier_is_refused(worker: Worker, customer: Customer, action: str, tier: Any):
     """At the door, before anything is claimed or called."""
     job = JOBS[action] | {"input": JOBS[action]["input"] | {"parameters": {"service_tier": tier}}}

@@ -19,6 +19,7 @@ from shared.jobs import inputs as module
 from shared.jobs.inputs import MAX_INPUT_BYTES, Inputs
 from shared.settings import read_settings
 from tests.support.fake_blobs import MemoryBlobs
+from tests.support.rows import every_row
 
 SETTINGS = read_settings({"JobStorage": "UseDevelopmentStorage=true", "INPUT_CONTAINERS": "inputs,uploads"})
 OWN_INPUT = f"acme/job-1/input-{'0' * 32}.json"
@@ -37,8 +38,8 @@ async def test_an_input_in_the_message_is_read_from_there():
     )
 
 
-@pytest.mark.parametrize("name", ["inputs/acme/a.json", "uploads/acme/b/c.json", f"results/{OWN_INPUT}"])
-@pytest.mark.parametrize("member", ["input_blob", "input"])
+@every_row("name", ["inputs/acme/a.json", "uploads/acme/b/c.json", f"results/{OWN_INPUT}"])
+@every_row("member", ["input_blob", "input"])
 async def test_an_input_in_a_blob_is_read(name: str, member: str):
     """It is in one of the input containers, or is the job's own input, which did not fit its message."""
     container, _, blob = name.partition("/")
@@ -51,7 +52,7 @@ async def test_an_input_in_a_blob_is_read(name: str, member: str):
     assert (b'{"prompt": "x"}', None) == loaded
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("container", "name"),
     [
         ("inputs", "other/a.json"),

@@ -20,6 +20,7 @@ from shared.jobs.lease import (
 from shared.jobs.records import new_incarnation
 from shared.jobs.versions import VERSION
 from shared.storage.base import Row
+from tests.support.rows import every_row
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 START = SUBMITTED + timedelta(seconds=5)
@@ -76,7 +77,7 @@ def test_a_queued_job_starts_now():
     assert Lease("acme", "job-1", 1, SUBMITTED, MOMENT, lease.owner, "e") == lease
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("state", "failed", "crashed_attempts"),
     [("running", 4, (1, 2)), ("waiting", 3, (1,)), ("queued", 3, (1,)), ("cancelled", 3, (1,))],
 )
@@ -87,7 +88,7 @@ def test_a_crash_is_a_failed_attempt(state: str, failed: int, crashed_attempts: 
     assert (3, failed, crashed_attempts) == (lease.attempt, lease.failed_attempts, lease.crashed_attempts)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("before", "after"),
     [
         ("", DIED),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from shared.contract.job import MAX_DEADLINE_S
 from shared.errors import InvalidJob
 from shared.jobs.envelope import Envelope, QueuedJob
 from shared.jobs.message import Delivery, rejected, restore_envelope
+from tests.support.rows import every_row
 
 DELIVERED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 DELIVERY = Delivery(b"{}", "m-1", DELIVERED)
@@ -22,7 +21,7 @@ def job(submitted_at: datetime | None = None, **members: object) -> QueuedJob:
     return QueuedJob(customer="acme", action="chat", envelope=envelope, **members)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("envelope", "submitted_at"),
     [
         (None, DELIVERED),

@@ -33,6 +33,7 @@ from shared.jobs.ledger import Ledger
 from shared.jobs.outcomes import deferred, given_up, is_key_rejected, outcome_of, result_of
 from shared.upstream.messages import Response
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 RESPONSE = Response(200, {}, b'{"usage": {"prompt_tokens": 11, "completion_tokens": 7}}', "req-1")
@@ -126,7 +127,7 @@ def test_a_job_that_is_given_up_has_the_last_known_reason(
     assert ("failed", None, code, message) == (outcome.status, outcome.output, outcome.error.code, str(outcome.error))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("outcome", "expected"),
     [
         (failed(CredentialRejected("No.")), True),

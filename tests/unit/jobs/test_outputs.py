@@ -23,6 +23,7 @@ from shared.jobs.outputs import Outputs
 from shared.settings import Settings, read_settings
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.manual_clock import ManualClock
+from tests.support.rows import every_row
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 
@@ -120,7 +121,7 @@ async def test_the_largest_result_fits_a_message():
     assert [encode_result(full)] == [data for data, _ in blobs.blobs.values()]
 
 
-@pytest.mark.parametrize("queue", [True, False, "results", "special", "more"])
+@every_row("queue", [True, False, "results", "special", "more"])
 def test_allowed_queues(queue: object):
     """The results queue, those that the setting names for all or for the customer, and no queue at all, are allowed."""
     outputs = Outputs(settings(ALLOWED_RESULT_QUEUES="special,acme=more"), MemoryBlobs())
@@ -128,7 +129,7 @@ def test_allowed_queues(queue: object):
     assert outputs.check(job(queue=queue)) is None
 
 
-@pytest.mark.parametrize("queue", ["other", "jobs", "jobs-poison", "callbacks", "special-2", "theirs", "acme"])
+@every_row("queue", ["other", "jobs", "jobs-poison", "callbacks", "special-2", "theirs", "acme"])
 def test_other_queues_are_refused(queue: str):
     """
     The error lists the queues that the customer may name, and no other customer's. The app's own queues are never
@@ -146,7 +147,7 @@ def test_other_queues_are_refused(queue: str):
     )
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("callback", "allow_local", "words"),
     [
         ("https://example.com/hook", False, ""),

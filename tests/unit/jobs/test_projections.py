@@ -20,6 +20,7 @@ from shared.jobs.projections import Projections
 from shared.storage.base import Row
 from tests.support.budget_jobs import CUSTOMER, customer_row
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 BUDGET = Budget(limit=Decimal(100), unit="USD", period="month", notify="https://contoso.example/b")
 AT = datetime(2026, 11, 11, tzinfo=UTC)
@@ -54,7 +55,7 @@ def events(table: MemoryTable) -> list[dict[str, Any]]:
     return [json.loads(row.values["body"]) for (_, key), row in sorted(table.rows.items()) if key.startswith("e_")]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("day", "spent", "projected"),
     [(11, "33.5", "100.5000"), (11, "33", None), (3, "90", None), (11, "100", None), (4, "10", "100.0000")],
 )

@@ -15,6 +15,7 @@ from shared.jobs.ledger import Ledger
 from shared.jobs.queries import MAX_READ, JobQueries, is_continuation
 from shared.storage.base import Row, RowPage
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 SUBMITTED = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -96,7 +97,7 @@ async def test_the_newest_jobs_come_first():
     assert (["d"], "") == await newest(table, after=after)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("limit", "wanted", "read"),
     [(1, range(200), 1), (20, range(200), 20), (100, range(200), 100), (1, [1], 51), (1, [50], 51), (1, [51], 101)],
 )
@@ -122,7 +123,7 @@ async def test_a_page_ends_although_no_job_is_wanted(limit: int, last: str):
     assert (["j1010"], end) == await newest(table, {"j1010"}, after=after, limit=limit)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 60])
+@every_row("size", [1, 2, 3, 60])
 async def test_no_job_is_left_out_between_pages(size: int):
     """Whatever is between the jobs that are wanted, and wherever a page ends, each of them is on one page."""
     suffixes = ("", "-", ".-", "_", "0", "A", "a", "aa", "a-")
@@ -161,8 +162,8 @@ async def test_a_job_is_found_by_its_content_without_reading_results():
     assert [] == table.bounds
 
 
-@pytest.mark.parametrize("state", ["running", "waiting"], ids=["died", "storage failed"])
-@pytest.mark.parametrize(
+@every_row("state", ["running", "waiting"], ids=["died", "storage failed"])
+@every_row(
     ("failed_attempts", "closest"),
     [({"A": 0, "a": 1, "b": 3, "zz": 2}, "b"), ({"-": None}, "-"), ({"A": None}, "A"), ({"zz": None}, "zz")],
 )
@@ -188,7 +189,7 @@ async def test_the_job_with_the_most_failed_attempts_is_found(
     assert expected == await JobQueries(table).find_unfinished("acme", "same")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "expected"),
     [
         ("t_00000000000001_job-1", True),

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.jobs.records import JobRecord, State, is_worker_dead, job_id_of, job_key, read_record, time_key, time_row
 from shared.storage.base import Row
+from tests.support.rows import every_row
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 MOMENT = SUBMITTED + timedelta(minutes=10)
@@ -33,7 +33,7 @@ def test_a_record_has_the_columns_of_its_row():
     assert replace(expected, **callback) == read_record(replace(row, values=row.values | callback))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("state", "lease_until", "dead"),
     [
         ("running", MOMENT, True),

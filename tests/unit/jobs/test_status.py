@@ -14,6 +14,7 @@ from shared.contract.documents import CallbackState, JobDocument
 from shared.contract.result import ErrorBody, Result, encode_result
 from shared.jobs.records import JobRecord
 from shared.jobs.status import document_of
+from tests.support.rows import every_row
 
 SUBMITTED = datetime(2026, 11, 20, 13, 12, tzinfo=UTC)
 PATH = "/api/jobs/acme/job-1"
@@ -54,7 +55,7 @@ def test_a_job_has_links_to_itself_and_its_result():
     assert finished == document_of(done(attempt=0, action="chat", model="requested", **times))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("job", "status"),
     [
         (record("queued"), "queued"),
@@ -80,7 +81,7 @@ def test_the_status_says_what_becomes_of_the_job(job: JobRecord, status: str):
     assert status == document_of(job).status
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("job", "error"),
     [
         (record("waiting"), None),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shared.contract.result import Usage
 from shared.jobs.step_rows import MAX_ADDED_ROWS, StepRecord, fitting, read_step, step_prefix, step_row
 from shared.storage.base import Row
+from tests.support.rows import every_row
 
 ROW = Row("acme", "u_1", {})
 
@@ -35,7 +36,7 @@ def test_no_other_jobs_steps_have_the_prefix():
     assert not step_row("acme", "job-1.2", StepRecord("0001", b"", Usage())).key.startswith(step_prefix("job-1"))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("rows", "beside", "expected"),
     [(0, 0, 30), (1, 0, 26), (2, 0, 17), (97, 0, 1), (200, 0, 1), (1, 40, 6), (1, 38, 7), (3, 40, 3), (97, 1, 1)],
 )

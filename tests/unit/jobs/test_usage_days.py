@@ -33,6 +33,7 @@ from shared.storage.base import Row
 from tests.support.attempts import ANSWERED, JOB, start
 from tests.support.counted_records import counted
 from tests.support.fakes import Fault, MemoryTable
+from tests.support.rows import every_row
 
 MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
 EVENING = MIDNIGHT - timedelta(seconds=5)
@@ -75,7 +76,7 @@ def step_of(attempt: Attempt, key: str = "p0001") -> tuple[StepRecord, list[Call
     return StepRecord(key, b"1", Usage(calls=1), usage_rows=rows), [ANSWERED]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("at", "day"),
     [
         (MIDNIGHT, "2026-11-30"),

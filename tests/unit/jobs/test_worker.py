@@ -16,10 +16,11 @@ from shared.jobs.versions import VERSION
 from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.endpoint import after
 from tests.support.invalid_jobs import INVALID_JOBS
+from tests.support.rows import every_row
 from tests.support.workers import Worker, delivery
 
 
-@pytest.mark.parametrize(("body", "words"), INVALID_JOBS.values(), ids=INVALID_JOBS)
+@every_row(("body", "words"), INVALID_JOBS.values(), ids=INVALID_JOBS)
 async def test_an_invalid_job_is_rejected_at_once(worker: Worker, body: bytes, words: str):
     """It ends as a failed result under its message's id, whose error says what is wrong; nothing is requeued."""
     result = json.loads(await worker.services.worker.process(delivery(body, "m-1")) or b"{}")
@@ -29,7 +30,7 @@ async def test_an_invalid_job_is_rejected_at_once(worker: Worker, body: bytes, w
     assert ([], {}) == (worker.requeued(), worker.table.rows)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "members",
     [
         {"connection": "../other--default"},

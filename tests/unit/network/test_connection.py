@@ -12,6 +12,7 @@ from shared.network.connection import Connection
 from shared.network.head_repair import repaired
 from shared.network.hosts import Host, IdleConnections
 from shared.network.response import ExchangeFailed, Malformed
+from tests.support.rows import every_row
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -88,7 +89,7 @@ def endless(kind: str) -> Iterable[bytes]:
         yield b"x-%d: x\r\n" % number if kind == "headers" else PART[:1000]
 
 
-@pytest.mark.parametrize("kind", ["header", "headers", "trailer", "chunk"])
+@every_row("kind", ["header", "headers", "trailer", "chunk"])
 async def test_a_response_that_is_all_head_is_malformed(kind: str):
     """No header, trailer or chunk's size fills the memory, and there are not too many of them."""
     connection, transport, head = await exchanging()

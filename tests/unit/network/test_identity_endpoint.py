@@ -15,6 +15,7 @@ from azure.identity.aio import ManagedIdentityCredential
 from shared.network.identity_endpoint import IdentityEndpoint
 from shared.network.pool import Pool
 from tests.support.loopback import serve
+from tests.support.rows import every_row
 from tests.support.storage_pools import RecordingPool
 
 SCOPE = "https://vault.azure.net/.default"
@@ -42,8 +43,8 @@ def body(**changes: Any) -> bytes:
     return json.dumps({name: each for name, each in members.items() if each is not None}).encode()
 
 
-@pytest.mark.parametrize("client_id", ["", CLIENT])
-@pytest.mark.parametrize("scope", [SCOPE, "api://AzureADTokenExchange/.default", "https://ai.azure.com"])
+@every_row("client_id", ["", CLIENT])
+@every_row("scope", [SCOPE, "api://AzureADTokenExchange/.default", "https://ai.azure.com"])
 async def test_the_request_is_azure_identitys(client_id: str, scope: str, monkeypatch: pytest.MonkeyPatch):
     """The same path, query and header; and so is what is made of the response."""
     requests: list[tuple[str, str, str | None, dict[str, str]]] = []
@@ -72,7 +73,7 @@ async def test_the_request_is_azure_identitys(client_id: str, scope: str, monkey
     assert issued.refresh_on == pytest.approx(token.renew_on, abs=2)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "content"),
     [
         *((status, body()) for status in (201, 204, 301, 307, 400, 401, 403, 404, 429, 500, 503)),
@@ -110,7 +111,7 @@ async def test_nothing_is_sent_that_would_be_two_headers():
     assert [] == pool.requests
 
 
-@pytest.mark.parametrize(
+@every_row(
     "changes",
     [
         {"IDENTITY_ENDPOINT": ""},

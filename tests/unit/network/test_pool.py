@@ -19,6 +19,7 @@ from shared.network.connection import Connection
 from shared.network.hosts import Host
 from shared.network.pool import Pool
 from shared.network.response import ExchangeFailed, Response
+from tests.support.rows import every_row
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: W/"1"\r\n\r\nok'
@@ -153,7 +154,7 @@ async def test_a_closed_connection_is_not_used_again(header: bytes, monkeypatch:
         assert 3 == server.opened
 
 
-@pytest.mark.parametrize(
+@every_row(
     "sent",
     [
         b"",
@@ -201,9 +202,7 @@ async def test_another_protocol_is_no_fault_of_the_loop():
         await request
 
 
-@pytest.mark.parametrize(
-    "more", [OK.replace(b"ok", b"no"), OK.replace(b"200", b"500"), EMPTY, INTERIM, b"HTTP/1.1 5", b"H"]
-)
+@every_row("more", [OK.replace(b"ok", b"no"), OK.replace(b"200", b"500"), EMPTY, INTERIM, b"HTTP/1.1 5", b"H"])
 async def test_a_second_response_closes_the_connection(more: bytes):
     """A part of one, too: it answers no other request, and nothing of it is taken for the first one's."""
     async with serving(sends(OK + more)) as (server, pool, host):

@@ -18,6 +18,7 @@ from shared.settings import find_faults, read_settings
 from shared.storage.base import Row
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryQueues, MemoryTable
+from tests.support.rows import every_row
 
 FILES = ("json", "csv", "html", "internal")
 BASE = {"JobStorage": "UseDevelopmentStorage=true"}
@@ -54,7 +55,7 @@ async def sweep(table: MemoryTable, blobs: MemoryBlobs, at: datetime, **values: 
     return swept
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("years", "at", "left"),
     [
         ("10", (2026, 11, 29), ["2015-12", "2015-12-1"]),
@@ -129,7 +130,7 @@ def test_no_limit_keeps_everything():
     )
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("values", "names"),
     [
         ({"STATEMENTS_CONTAINER": "results"}, "RESULTS_CONTAINER"),

@@ -30,6 +30,7 @@ from shared.storage.base import Row
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import MemoryTable
+from tests.support.rows import every_row
 
 SETTINGS = read_settings({"JobStorage": "UseDevelopmentStorage=true"})
 MOMENT = datetime(2026, 11, 20, 13, 12, 0, 123456, tzinfo=UTC)
@@ -249,7 +250,7 @@ async def test_a_changed_blob_is_refused(tmp_path: Path):
     assert not any(b"changed" == data for data, _ in deployment.blobs.blobs.values())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("manifest", "message"),
     [
         (None, "no export, or an incomplete one"),
@@ -280,7 +281,7 @@ def test_a_container_of_another_name_is_refused(tmp_path: Path):
     assert {} == deployment.values()
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "line", "message"),
     [
         ("rows.jsonl", "{", "not JSON"),

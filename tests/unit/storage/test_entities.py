@@ -16,6 +16,7 @@ from shared.storage.base import Row
 from shared.storage.entities import read_row
 from shared.storage.tables import AzureTable
 from shared.storage_settings import StorageAccount
+from tests.support.rows import every_row
 from tests.support.storage_pools import RecordingPool
 
 STORED = (
@@ -51,7 +52,7 @@ def test_a_row_has_the_types_that_storage_names():
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"{}", STORED.replace(b"odata.etag", b"odata.e")])
+@every_row("body", [b"", b"<html>", b"[]", b"null", b"{}", STORED.replace(b"odata.etag", b"odata.e")])
 async def test_a_response_without_a_row_is_an_error_of_storage(body: bytes):
     """Such as a proxy's page: the job is requeued, as if Storage had not answered. Nothing of it is quoted."""
 

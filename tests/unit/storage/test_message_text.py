@@ -6,11 +6,11 @@ import json
 from base64 import b64encode
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.storage.message_text import decode_text, encode_text
+from tests.support.rows import every_row
 
 JOB = b'{"customer": "contoso"}'
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)
@@ -33,7 +33,7 @@ def test_what_is_neither_stays_as_it_is(text: bytes):
     assert decode_text(text) == text or decode_text(text).lstrip()[:1] in (b"{", b"[") or text.startswith(b"\xef\xbb")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "body"),
     [
         (b64encode(JOB), JOB),

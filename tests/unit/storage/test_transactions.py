@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from shared.storage.base import Row
 from shared.storage.transactions import Refusal, read_refusal, render_changeset
+from tests.support.rows import every_row
 
 SERVICE = "https://contoso.table.core.windows.net"
 ETAG = "W/\"datetime'2026-11-20T14%3A17%3A44.6896596Z'\""
@@ -101,7 +102,7 @@ def test_a_quote_in_a_key_is_encoded() -> None:
     ) == operation.url
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("value", "error"), [(2**31, ValueError), (-(2**31) - 1, ValueError), (float("nan"), TypeError), (None, TypeError)]
 )
 def test_values_that_a_table_can_not_hold_are_refused(value: Any, error: type[Exception]) -> None:
@@ -157,7 +158,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("status", "content", "expected", "code"), REFUSALS.values(), ids=REFUSALS)
+@every_row(("status", "content", "expected", "code"), REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_has_status_and_code(status: int, content: bytes, expected: int, code: str) -> None:
     """They are those of the part that failed; a body that can't be read is a refusal."""
     assert Refusal(expected, code) == read_refusal(status, content)

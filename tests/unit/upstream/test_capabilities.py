@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from shared.upstream.capabilities import (
     read_adaptation,
 )
 from shared.upstream.error_mapping import map_error
+from tests.support.rows import every_row
 
 
 def test_the_least_recently_used_keys_are_forgotten():
@@ -32,7 +32,7 @@ def test_the_least_recently_used_keys_are_forgotten():
     assert [False, False, True, True] == remembered
 
 
-@pytest.mark.parametrize("status", [401, 404, 429, 500, None])
+@every_row("status", [401, 404, 429, 500, None])
 def test_only_a_refused_request_is_read(status: int | None):
     """Another error that quotes a parameter, or one without a status, asks for no adaptation."""
     message = "Unsupported parameter: 'temperature'"
@@ -47,7 +47,7 @@ def claude_refusal(message: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "body", "left_out"),
     [
         (

@@ -35,6 +35,7 @@ from tests.support.contexts import context_of
 from tests.support.endpoint import Account, Answer, Endpoint, completion, endless, error, reply, reset, truncated
 from tests.support.image_host import open_image_host
 from tests.support.image_samples import PNG
+from tests.support.rows import every_row
 
 
 class Recorder:
@@ -331,8 +332,8 @@ async def raw_server(text: bytes | None) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/x"
 
 
-@pytest.mark.parametrize("text", READABLE.values(), ids=READABLE)
-@pytest.mark.parametrize("status", [b"200 OK", b"400 Bad"])
+@every_row("text", READABLE.values(), ids=READABLE)
+@every_row("status", [b"200 OK", b"400 Bad"])
 async def test_what_other_clients_read_is_read(client: UpstreamClient, account: Account, text: bytes, status: bytes):
     """An answer that was paid for is read although its headers or its encoding are not quite right."""
     async with raw_server(text.replace(b"200 OK", status)) as url:
@@ -505,7 +506,7 @@ async def test_a_callback_is_posted_without_a_credential(client: UpstreamClient,
         assert not {"cookie", "api-key"} & set(call.headers)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "message"),
     [
         ("http://10.0.0.5/hook", "must begin with https://"),

@@ -12,6 +12,7 @@ from shared.secret import Secret
 from shared.upstream.messages import UpstreamRequest
 from tests.support.clients import open_client
 from tests.support.loopback import Answer, serve
+from tests.support.rows import every_row
 
 KEY = "sk_live_MARKED-0123456789"
 
@@ -25,7 +26,7 @@ async def exchange(answer: Answer, *, path: str = "/v1/x", key: str | None = KEY
         return await client.exchange(request, secret, name="(export x)", timeout_s=timeout_s)
 
 
-@pytest.mark.parametrize("status", [200, 302, 400, 404, 429, 500, 503])
+@every_row("status", [200, 302, 400, 404, 429, 500, 503])
 async def test_every_answer_is_returned_without_the_key(status: int):
     """Also one that is not 2xx; a receiver may quote the key that it was sent, in a header as well."""
 
@@ -88,9 +89,7 @@ async def test_an_answer_that_does_not_come():
         await exchange(answer, timeout_s=0.2)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://billing.contoso.com/v1", "https://10.0.0.1/v1", "https://[::1", "https://169.254.169.254/"]
-)
+@every_row("url", ["http://billing.contoso.com/v1", "https://10.0.0.1/v1", "https://[::1", "https://169.254.169.254/"])
 async def test_addresses_that_may_not_be_called(url: str):
     """The address is the operator's own, and still no other than a public name over https."""
     async with open_client() as client:

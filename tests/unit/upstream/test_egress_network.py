@@ -20,6 +20,7 @@ from shared.upstream.client import UpstreamClient
 from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.endpoint import Account, Endpoint, completion, error
 from tests.support.networks import Network, RebindingResolver
+from tests.support.rows import every_row
 from tests.support.workers import open_worker
 
 NAME = "contoso.openai.azure.com"
@@ -111,7 +112,7 @@ LITERAL = ["10.0.0.5", "169.254.169.254", "127.0.0.1", "[::1]", "[::ffff:10.0.0.
 DISGUISED = ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "①②⑦.0.0.1"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("address", "fault"),
     [*((address, ConnectionInvalid) for address in LITERAL), *((address, JobError) for address in DISGUISED)],
 )
@@ -163,7 +164,7 @@ async def test_redirect_is_not_followed(
     assert ([PUBLIC], 1) == (network.called, len(account.received))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "url",
     [
         *(f"http://{NAME}/a.png", "https://10.0.0.5/a.png", "https://169.254.169.254/a", "https://127.1/"),

@@ -24,6 +24,7 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.upstream.error_mapping import map_error, read_request_id
+from tests.support.rows import every_row
 
 GOLDEN = sorted((Path(__file__).parents[2] / "data" / "errors").glob("*.json"))
 assert len(GOLDEN) == 68
@@ -33,7 +34,7 @@ def body(code: object, message: object = "No.") -> bytes:
     return json.dumps({"error": {"code": code, "message": message}}).encode()
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@every_row("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden_errors_are_mapped(path: Path):
     """An error body that a provider sends becomes the contract's code, a sentence and its facts."""
     golden = json.loads(path.read_text(encoding="utf-8"))
@@ -55,8 +56,8 @@ def test_golden_errors_are_mapped(path: Path):
     assert "MARK" not in str(error)
 
 
-@pytest.mark.parametrize("code", ["401", "content_filter", "insufficient_quota", "model_not_found", "x", None])
-@pytest.mark.parametrize("status", [401, 403])
+@every_row("code", ["401", "content_filter", "insufficient_quota", "model_not_found", "x", None])
+@every_row("status", [401, 403])
 def test_text_of_a_refused_credential_is_never_quoted(status: int, code: str | None):
     """The text of a 401 is never quoted, nor that of a 403 that is about the credential."""
     error = map_error(status, {}, body(code, "Your key MARK is wrong."))
@@ -69,8 +70,8 @@ def test_text_of_a_refused_credential_is_never_quoted(status: int, code: str | N
         assert error.facts.transient is False
 
 
-@pytest.mark.parametrize("fragment", ["sk-proj-****MARK", "sk-MARK", "MARK****MARK", "***MARK"])
-@pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
+@every_row("fragment", ["sk-proj-****MARK", "sk-MARK", "MARK****MARK", "***MARK"])
+@every_row("status", [400, 401, 403, 429, 500])
 def test_a_part_of_a_key_is_never_quoted(status: int, fragment: str):
     """A sentence that is quoted may repeat a part of the key, in a shape that providers use."""
     error = map_error(status, {}, body("permission_denied", f"The project of {fragment} lacks the required role."))
@@ -79,7 +80,7 @@ def test_a_part_of_a_key_is_never_quoted(status: int, fragment: str):
     assert "lacks the required role." in str(error)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "message", "kind"),
     [
         (403, "You do not have access to this model.", PermissionRefused),
@@ -119,7 +120,7 @@ def test_a_forbidden_request_with_a_wait_is_a_rate_limit():
 MESSAGE = "`tools` is not enabled."
 
 
-@pytest.mark.parametrize(
+@every_row(
     "shape",
     [
         {"error": {"message": MESSAGE}},
@@ -146,7 +147,7 @@ MESSAGE = "`tools` is not enabled."
     ],
     ids=lambda shape: str(shape)[:40],
 )
-@pytest.mark.parametrize("status", [400, 403, 429, 500])
+@every_row("status", [400, 403, 429, 500])
 def test_a_refusal_tells_its_reason_in_any_shape(status: int, shape: object):
     """Objects, lists and texts: the endpoint's sentence is in the message."""
     data = shape if isinstance(shape, bytes) else json.dumps(shape).encode()
@@ -154,7 +155,7 @@ def test_a_refusal_tells_its_reason_in_any_shape(status: int, shape: object):
     assert str(map_error(status, {}, data)).endswith(f": {MESSAGE}")
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("kind", "statuses"),
     [
         (RequestRejected, [300, 304, 400, 404, 405, 409, 413, 422, 424]),
@@ -195,7 +196,7 @@ def test_permanent_failures_are_not_worth_a_retry(status: int, code: str, kind: 
     assert (kind, False, None) == (type(error), error.facts.transient, error.facts.retry_after_s)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("headers", "expected"),
     [
         ({}, None),
@@ -210,7 +211,7 @@ def test_request_id_is_the_providers(headers: dict[str, str], expected: str | No
     assert expected == read_request_id(headers)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "quoted"),
     [
         ("a\n\n b\t" + "c" * 600, f": a b {'c' * 496}…"),
@@ -226,7 +227,7 @@ def test_the_message_of_a_provider_is_quoted(text: object, quoted: str):
     assert f"The endpoint refused the request (400){quoted}" == str(map_error(400, {}, body("x", text)))
 
 
-@pytest.mark.parametrize(
+@every_row(
     "unreadable",
     [
         *(b"", b"[]", b"null", b"3", b'""', b"\xff", b"{", b"[" * 50_000, b'{"error": null}', b'{"error": []}'),
@@ -265,7 +266,7 @@ def test_a_long_request_id_is_cut():
     assert "a" * 200 == read_request_id({"x-request-id": "a" * 100_000})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "message", "charged"),
     [
         (400, "Invalid 'input': maximum input length is 8192 tokens.", True),

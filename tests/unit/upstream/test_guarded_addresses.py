@@ -12,6 +12,7 @@ from shared.shares import Shares
 from shared.upstream import guarded_addresses
 from shared.upstream.guarded_addresses import AddrInfo, GuardedAddresses, is_allowed_address
 from tests.support.clients import Resolver
+from tests.support.rows import every_row
 
 HOST = Host("a.example", 443, is_secure=True)
 PUBLIC = [
@@ -37,7 +38,7 @@ def guarded(*, allow_private: bool = False) -> GuardedAddresses:
     return GuardedAddresses(allow_local=False, allow_private=allow_private, lookups=Shares(4))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("address", "kind"),
     [
         (address, kind)
@@ -60,9 +61,9 @@ def test_addresses_may_be_called_by_their_kind(address: str, kind: str):
     }[kind] == allowed
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1"])
-@pytest.mark.parametrize("others", [[], ["20.42.0.1"], ["20.42.0.1", "2603:1030::1"]], ids=len)
-@pytest.mark.parametrize("last", [True, False])
+@every_row("address", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1"])
+@every_row("others", [[], ["20.42.0.1"], ["20.42.0.1", "2603:1030::1"]], ids=len)
+@every_row("last", [True, False])
 async def test_name_with_one_forbidden_address_is_refused(
     address: str, others: list[str], last: bool, monkeypatch: pytest.MonkeyPatch
 ):

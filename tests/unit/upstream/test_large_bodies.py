@@ -9,6 +9,7 @@ import pytest
 from shared.actions.chat import read_chat
 from shared.actions.raw import read_answer
 from shared.upstream.messages import LARGE_BYTES, Response, is_large
+from tests.support.rows import every_row
 from tests.support.work import count_calls, peak_bytes
 
 MIB = 1024 * 1024
@@ -58,7 +59,7 @@ def test_what_is_read_at_once_is_little_work(name: str, size: int, start: bytes)
     assert size < MIB or peak_bytes(read) < 4 * LARGE_BYTES  # few copies of it, and no million values
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "size", "expected"),
     [
         ("lists", MIB, True),

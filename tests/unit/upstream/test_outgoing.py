@@ -17,6 +17,7 @@ from shared.secret import Secret
 from shared.upstream.messages import ApiKey, FilePart, UpstreamRequest
 from shared.upstream.outgoing import _plain, _read_by_httpx, read_target, write_request
 from tests.support.clients import open_client
+from tests.support.rows import every_row
 
 FILES = {"file": [FilePart("a.txt", b"text", "text/plain"), FilePart("b.png", b"\x89PNG")]}
 BOUNDARY = {"content-type": "multipart/form-data; boundary=b"}
@@ -57,7 +58,7 @@ def parts(request: bytes) -> tuple[bytes, list[tuple[bytes, bytes]], bytes]:
     return line, sorted((name.lower(), text.strip()) for name, _, text in split), body
 
 
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: f"{request.method} {request.url}")
+@every_row("request_", REQUESTS, ids=lambda request: f"{request.method} {request.url}")
 async def test_a_request_is_that_of_httpx_s_client(request_: UpstreamRequest):
     """Line, headers and body as they arrive: no header is lost, added or written otherwise."""
     async with recording() as (url, received):
@@ -82,7 +83,7 @@ async def test_a_request_is_that_of_httpx_s_client(request_: UpstreamRequest):
     assert parts(expected) == parts(ours)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "name", "address", "header"),
     [
         ("https://Acme.contoso.com", "acme.contoso.com", ("acme.contoso.com", 443, True), "acme.contoso.com"),
@@ -105,7 +106,7 @@ def test_a_usual_url_is_what_httpx_makes_of_it(url: str):
     assert _read_by_httpx(url) == read_target.__wrapped__(url)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("url", "is_plain"),
     [
         ("https://acme.openai.azure.com/openai/v1/chat/completions", True),
@@ -123,7 +124,7 @@ def test_most_urls_are_usual_ones(url: str, is_plain: bool):
     assert is_plain == (_plain(url) is not None)
 
 
-@pytest.mark.parametrize(
+@every_row(
     "url",
     ["ftp://acme.contoso.com/", "acme.contoso.com", "https:///x", "http://[::1/", "", "https://xn--zzzzzzzzz99.com/"],
 )
@@ -133,8 +134,8 @@ def test_a_url_without_a_host_is_invalid(url: str):
         read_target(url)
 
 
-@pytest.mark.parametrize("text", ["a\r\nx-b: 1", "a\n", "a\r", "ä", "\ud800"])
-@pytest.mark.parametrize("is_name", [False, True])
+@every_row("text", ["a\r\nx-b: 1", "a\n", "a\r", "ä", "\ud800"])
+@every_row("is_name", [False, True])
 def test_a_header_is_one_line(text: str, is_name: bool):
     """What follows a line break would be a header of its own, or another request. Others have no one encoding."""
     target = read_target("https://acme.contoso.com/x")

@@ -9,6 +9,7 @@ import pytest
 from shared.contract.job import Options
 from shared.errors import ProviderUnavailable, RateLimited, RequestRejected, UpstreamError, UpstreamFacts
 from shared.upstream.retry import MAX_BACKOFF_S, MAX_DELAY_S, MAX_INLINE_WAIT_S, Retry, RetryState, counts_as_retry
+from tests.support.rows import every_row
 
 TEMPORARY = ProviderUnavailable("x", UpstreamFacts(status=503, transient=True))
 PERMANENT = RequestRejected("x", UpstreamFacts(status=400))
@@ -57,8 +58,8 @@ def test_which_errors_are_retried(error: UpstreamError, by_default: bool, on_all
     assert on_all_errors == (decide(error, retry_on_all_errors=True) is not None)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.25, 3600.0])
-@pytest.mark.parametrize("exponential", [False, True])
+@every_row("seconds", [0.0, 0.25, 3600.0])
+@every_row("exponential", [False, True])
 def test_the_servers_wait_wins(seconds: float, exponential: bool):
     """The wait that the server names is exact, whatever the job's own delay."""
     error = ProviderUnavailable("x", UpstreamFacts(status=503, transient=True, retry_after_s=seconds))
@@ -66,7 +67,7 @@ def test_the_servers_wait_wins(seconds: float, exponential: bool):
     assert seconds == wait_s(error, 3, retry_delay_ms=2000, exponential_backoff=exponential)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("seconds", "inline", "wait"),
     [
         (0, True, 0),
@@ -80,8 +81,8 @@ def test_a_long_wait_is_not_waited_in_the_call(seconds: float, inline: bool, wai
     assert Retry(wait, inline) == decide(RateLimited("x", replace(LIMITED.facts, retry_after_s=seconds)))
 
 
-@pytest.mark.parametrize("used", [0, 1, 3])
-@pytest.mark.parametrize(
+@every_row("used", [0, 1, 3])
+@every_row(
     ("delay_ms", "inline"), [(0, True), (1, True), (1500, True), (10_000, True), (10_001, False), (300_000, False)]
 )
 def test_without_backoff_each_wait_is_the_same(delay_ms: int, inline: bool, used: int):
@@ -91,7 +92,7 @@ def test_without_backoff_each_wait_is_the_same(delay_ms: int, inline: bool, used
     assert Retry(delay_ms / 1000, inline) == decision
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("seconds", "progress", "counts"),
     [
         (0, False, True),
@@ -113,7 +114,7 @@ def test_a_wait_that_the_server_names_may_be_no_retry(seconds: float, progress: 
     assert counts_as_retry(ProviderUnavailable("x", replace(LIMITED.facts, status=503)), progress=progress)
 
 
-@pytest.mark.parametrize(("server_waits", "limit"), [(1, 0.2), (3, 0.8), (7, 12.8), (60, MINUTE)])
+@every_row(("server_waits", "limit"), [(1, 0.2), (3, 0.8), (7, 12.8), (60, MINUTE)])
 def test_a_server_that_names_no_time_is_not_hammered(server_waits: int, limit: float):
     """From the second wait that it names on, each is as long as a backoff, or as named if that is longer."""
     seconds = [wait_s(LIMITED, server_waits=server_waits) or 0 for _ in range(200)]
@@ -131,7 +132,7 @@ def test_the_wait_of_a_permanent_refusal_is_the_jobs():
     assert (1.0, None) == (wait_s(error, 3, **options), wait_s(error, 4, **options))
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("delay_ms", "used", "limit"),
     [
         (1000, 0, 1),

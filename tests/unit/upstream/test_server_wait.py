@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from shared.upstream.error_mapping import map_error
 from shared.upstream.server_wait import read_duration, read_rate_limit_reset, read_retry_after, read_wait_in_text
+from tests.support.rows import every_row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("headers", "seconds"),
     [
         ({}, None),
@@ -54,7 +55,7 @@ def test_a_future_date_is_the_time_until_then(zone: str):
     assert 85 <= (read_retry_after({"retry-after": text}) or 0) <= 91
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("text", "seconds"),
     [
         *(("40s", 40), ("1m30s", 90), ("250ms", 0.25), ("1h2m3.5s", 3723.5), ("0s", 0), ("6m0s", 360), ("1d", None)),
@@ -81,7 +82,7 @@ def limit(name: str, reset: str, remaining: str | None = None) -> dict[str, str]
     return headers if remaining is None else headers | {f"x-ratelimit-remaining-{name}": remaining}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("headers", "seconds"),
     [
         ({}, None),
@@ -109,7 +110,7 @@ def claude_limit(name: str, wait_s: float | str, remaining: str | None = None) -
     return headers if remaining is None else headers | {f"anthropic-ratelimit-{name}-remaining": remaining}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("limits", "seconds"),
     [
         ([("requests", 40)], 40),
@@ -131,7 +132,7 @@ def test_anthropics_limits_are_lifted_at_a_date(limits: list[tuple[Any, ...]], s
     assert (seconds if seconds is None else pytest.approx(seconds, abs=5)) == read_rate_limit_reset(headers)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("message", "seconds"),
     [
         ("Please try again in 1m30s. Visit the page.", 90),
@@ -151,7 +152,7 @@ def test_a_sentence_says_how_long_to_wait(message: str, seconds: float | None):
     assert seconds == read_wait_in_text(message)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "headers", "seconds"),
     [
         (429, {"retry-after": "3"} | limit("requests", "40s", "0"), 3),

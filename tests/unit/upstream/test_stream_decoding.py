@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shared.secret import Secret, redact
 from shared.upstream.response_body import NotDecodable, decode_body
 from shared.upstream.stream_decoding import PIECE_BYTES, StreamDecoder, StreamRedactor
+from tests.support.rows import every_row
 
 KEY = "sk-MARKED/0123456789+abcdef"
 MIB = 1024 * 1024
@@ -58,8 +59,8 @@ def test_a_stream_is_decoded_as_a_whole_body(data: bytes, encoding: str, sizes: 
     assert decode_body([body], encoding, limit=MIB) == decode(cut(body, sizes), encoding) == data
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-@pytest.mark.parametrize("text", [b"", b"{}", b'{"custom_id":"00001"}\n' * 100])
+@every_row("encoding", ["gzip", "deflate"])
+@every_row("text", [b"", b"{}", b'{"custom_id":"00001"}\n' * 100])
 def test_what_only_says_that_it_is_compressed_is_taken_as_it_is(encoding: str, text: bytes):
     """Some gateways decompress, and keep the label."""
     assert text == decode(cut(text, [1, 3]), encoding)

@@ -28,6 +28,7 @@ from shared.upstream.messages import ApiKey, Response, UpstreamRequest
 from tests.support.clients import open_client
 from tests.support.endpoint import reset
 from tests.support.loopback import Answer, serve
+from tests.support.rows import every_row
 
 KEY = "sk-MARKED-0123456789"
 ACCESS = ApiKey("api-key", Secret(KEY))
@@ -186,7 +187,7 @@ async def test_a_large_upload_takes_little_memory():
     assert (count * len(CHUNK), True) == (taken, peak < 4 * MIB)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("status", "headers", "kind"),
     [
         (401, {}, CredentialRejected),
@@ -329,7 +330,7 @@ async def test_what_the_chunks_need_is_not_the_endpoints_time():
         assert {} == client._sockets.taken
 
 
-@pytest.mark.parametrize("size", [0, 1, 4, 6, 10])
+@every_row("size", [0, 1, 4, 6, 10])
 async def test_chunks_of_another_size_are_never_a_whole_body(size: int):
     """The endpoint would wait for the rest, or take it for another request."""
     whole = 0
@@ -455,7 +456,7 @@ async def twice(_: web.Request) -> web.StreamResponse:
     return web.Response(body=gzip.compress(gzip.compress(b"a")), headers={"content-encoding": "gzip, gzip"})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("answer", "kind", "message", "transient"),
     [
         (cut_off, ProviderUnavailable, "closed the connection early", True),
@@ -490,7 +491,7 @@ async def test_a_slow_download_is_none_that_stalls():
         assert b"aaaaaa" == await download(client, url, stall_s=0.4)
 
 
-@pytest.mark.parametrize("status", [302, 401, 404, 429, 500])
+@every_row("status", [302, 401, 404, 429, 500])
 async def test_a_download_that_is_refused(status: int):
     """With the usual errors, and without the key."""
 

@@ -21,6 +21,7 @@ from shared.webhooks import signing_reads
 from shared.webhooks.signing import MAX_KEYS, NoSigningSecret, Signing
 from shared.webhooks.signing_reads import PREFETCH_S, READS_A_SECOND
 from tests.support.manual_clock import ManualClock
+from tests.support.rows import every_row
 from tests.support.signatures import new_secret, signed
 
 ENDS = datetime(2026, 11, 20, tzinfo=UTC)
@@ -268,7 +269,7 @@ async def test_a_vault_that_fails_stops_no_webhook(
     assert not await secrets.verify("nobody", b"{}", {})
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, MAX_KEYS, MAX_KEYS + 1])
+@every_row("count", [0, 1, 2, MAX_KEYS, MAX_KEYS + 1])
 async def test_as_many_secrets_are_tried_for_every_customer(count: int, monkeypatch: pytest.MonkeyPatch):
     """A webhook costs the same number of HMACs whether its customer has no, one or three; a fourth is not used."""
     keys = [new_secret() for _ in range(count)]
@@ -304,7 +305,7 @@ async def test_a_callback_is_signed_with_each_secret():
     assert 2 == len(headers["webhook-signature"].split(" "))
 
 
-@pytest.mark.parametrize("webhook_id", ["{id}", " {id}", "{id}.{time}", "{id}.{time}.{body}"])
+@every_row("webhook_id", ["{id}", " {id}", "{id}.{time}", "{id}.{time}.{body}"])
 async def test_what_the_app_has_signed_is_no_webhook(webhook_id: str):
     """
     Everything that `sign` signs has an id that begins `callback_`, and does not verify, however its parts are divided.
@@ -326,7 +327,7 @@ async def test_what_the_app_has_signed_is_no_webhook(webhook_id: str):
     assert await signing.verify("acme", body, signed(key, body, webhook_id="recall_callback_1"))
 
 
-@pytest.mark.parametrize("customer", ["", "No Name", "acme--spare", "../acme"])
+@every_row("customer", ["", "No Name", "acme--spare", "../acme"])
 async def test_an_invalid_name_is_never_read(customer: str):
     """No secret of another name, such as a connection's, verifies a webhook: False, without a read."""
     key = new_secret()
@@ -345,14 +346,14 @@ async def test_secrets_have_the_specifications_length(value: str):
         assert await Signing(Secrets({"acme": text})).verify("acme", b"{}", signed(value, b"{}"))
 
 
-@pytest.mark.parametrize("form", ["\ufeff{}\r\n", '"{}"', "'{}' '{}'", "\xef\xbb\xbf\u201c{} {}\u201d"], ids=ascii)
+@every_row("form", ["\ufeff{}\r\n", '"{}"', "'{}' '{}'", "\xef\xbb\xbf\u201c{} {}\u201d"], ids=ascii)
 async def test_a_byte_order_mark_and_quotes_are_no_part_of_a_secret(form: str, caplog: pytest.LogCaptureFixture):
     """What an editor or a shell wrote around secrets does not make them invalid."""
     assert await Signing(Secrets({"acme": form.replace("{}", KEY)})).verify("acme", b"{}", signed(KEY, b"{}"))
     assert "signing_secret_invalid" not in caplog.text
 
 
-@pytest.mark.parametrize(
+@every_row(
     "value",
     [
         *("", "x", "whsec_MfKQ", f"whsec_{'A' * 40}-_AA", f"whsec_{'A' * 120}", "whsec_MfKQ x"),

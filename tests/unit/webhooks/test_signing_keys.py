@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from standardwebhooks import Webhook
 
 from shared.webhooks.signing_keys import key_bytes, new_key, split_keys
+from tests.support.rows import every_row
 
 
 def test_new_keys_are_the_specifications():
@@ -17,7 +17,7 @@ def test_new_keys_are_the_specifications():
     assert Webhook(first)._whsecret == key_bytes(first)
 
 
-@pytest.mark.parametrize("form", ["{0} {1}", " {0}\n{1}\n", "'{0}' \"{1}\"", '"{0} {1}"'])
+@every_row("form", ["{0} {1}", " {0}\n{1}\n", "'{0}' \"{1}\"", '"{0} {1}"'])
 def test_keys_are_read_as_they_were_pasted(form: str):
     """Several keys are separated by white space; quotes around them, or around all, are not part of them."""
     keys = [new_key(), new_key()]
@@ -25,7 +25,7 @@ def test_keys_are_read_as_they_were_pasted(form: str):
     assert keys == split_keys(form.format(*keys))
 
 
-@pytest.mark.parametrize("text", ["", "whsec_", "whsec_YQ==", f"whsec_{'A' * 88}", "whsec_!" + "A" * 40, "A" * 44])
+@every_row("text", ["", "whsec_", "whsec_YQ==", f"whsec_{'A' * 88}", "whsec_!" + "A" * 40, "A" * 44])
 def test_other_texts_are_no_keys(text: str):
     """Too few or too many bytes, characters that are not base64, and a missing prefix are refused."""
     assert b"" == key_bytes(text)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shared.errors import InvalidJob
 from shared.http.request_parsing import MAX_BODY_BYTES
 from shared.webhooks.templates import check, fill
+from tests.support.rows import every_row
 
 
 def filled(template: Any, event: Any, headers: Mapping[str, str] | None = None, limit: int = MAX_BODY_BYTES) -> Any:
@@ -32,7 +33,7 @@ hostile = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("value", ["text", 7, 1.5, True, None, [1, "2"], {"a": {"b": []}}])
+@every_row("value", ["text", 7, 1.5, True, None, [1, "2"], {"a": {"b": []}}])
 def test_a_placeholder_alone_keeps_the_type(value: Any):
     """A string that is one placeholder becomes the member's value; within a text, a string or JSON."""
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -16,6 +16,7 @@ from shared.storage.direct import client as clients
 from shared.storage.direct.client import DirectClient
 from shared.storage.direct.endpoint import read_endpoint
 from shared.storage_settings import StorageAccount
+from tests.support.rows import every_row
 from tests.support.storage_pools import ClosedPool, RecordingPool
 
 KEY = "a2V5IG9mIHRoZSBhY2NvdW50"
@@ -51,13 +52,13 @@ async def test_a_request_is_sent_once_and_whole(caplog: pytest.LogCaptureFixture
     assert not caplog.records
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 404, 409, 412])
+@every_row("status", [200, 201, 202, 204, 404, 409, 412])
 async def test_a_certain_response_is_returned(status: int):
     """The request was carried out, or refused for a reason that the caller knows how to treat."""
     assert Response(status, {}, b"") == await client(RecordingPool(status)).send("GET", "/jobs", {})
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 408, 413, 429, 500, 502, 503, 504])
+@every_row("status", [301, 307, 400, 401, 403, 408, 413, 429, 500, 502, 503, 504])
 async def test_any_other_response_is_left_to_the_sdk(
     status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -70,7 +71,7 @@ async def test_any_other_response_is_left_to_the_sdk(
     assert [("customer_ai_jobs", logging.WARNING, expected)] == caplog.record_tuples
 
 
-@pytest.mark.parametrize(("text", "wait_s"), [("", 0.3), ("2", 2), ("3600", 10), ("soon", 0.3)])
+@every_row(("text", "wait_s"), [("", 0.3), ("2", 2), ("3600", 10), ("soon", 0.3)])
 async def test_a_busy_service_is_left_alone(text: str, wait_s: float, monkeypatch: pytest.MonkeyPatch):
     """For as long as it says, up to ten seconds."""
     waits: list[float] = []
@@ -103,9 +104,7 @@ def test_a_usual_path_is_what_aiohttp_makes_of_it(path: str):
     assert URL(f"https://acme.table.core.windows.net{path}").raw_path == clients._sent_path(path) == path
 
 
-@pytest.mark.parametrize(
-    "path", ["/jobs(RowKey='a b')", "/jobs(RowKey='%20')", "/c/ü", "/c/../d", "/c/.", "/c/a?b", "/c/a+b"]
-)
+@every_row("path", ["/jobs(RowKey='a b')", "/jobs(RowKey='%20')", "/c/ü", "/c/../d", "/c/.", "/c/a?b", "/c/a+b"])
 def test_other_paths_are_left_to_it(path: str):
     """All that it may change."""
     assert clients._is_plain(path) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
@@ -13,6 +12,7 @@ from shared.network.hosts import host_header
 from shared.secret import Secret
 from shared.storage.direct.endpoint import read_endpoint
 from shared.storage_settings import StorageAccount
+from tests.support.rows import every_row
 
 KEY = "a2V5IG9mIHRoZSBhY2NvdW50"
 CLIENTS: dict[str, Any] = {"table": TableServiceClient, "queue": QueueServiceClient, "blob": BlobServiceClient}
@@ -23,8 +23,8 @@ LOCAL = ";".join(
 )
 
 
-@pytest.mark.parametrize("service", CLIENTS)
-@pytest.mark.parametrize(
+@every_row("service", CLIENTS)
+@every_row(
     "text",
     [
         "UseDevelopmentStorage=true",
