@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Generator, Iterator
 
+import certifi
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
@@ -50,6 +51,7 @@ def _few_authorities() -> Iterator[None]:
     """Trust one authority in the place of the system's, here and in the processes that tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(authorities.FEW))
+        patch.setattr(certifi, "where", lambda: str(authorities.FEW))  # of clients that ignore the environment
         yield
 
 
