@@ -4,17 +4,11 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 
 import httpx
 import pytest
-from azure.data.tables.aio import TableServiceClient
-from azure.storage.blob.aio import BlobServiceClient
-from azure.storage.queue.aio import QueueServiceClient
 
-from aijobs.model_retirements import retirements
-from local.paths import PROJECT
 from local.stack import hosts, stack
 from local.stack.processes import ProcessFailed
 
@@ -77,56 +71,6 @@ async def test_an_app_that_can_not_be_loaded_stops_the_start(app):
     with pytest.raises(ProcessFailed, match=r"(?s)^Functions host [01] exited with .*this app is broken"):
         async with stack.start(workers=2, app=app, on_line=str):
             pass
-
-
-@pytest.fixture(scope="module")
-async def running():
-    async with stack.start(on_line=str) as started:
-        yield started
-
-
-async def test_a_stack_has_all_that_its_settings_name(running):
-    """Each URL is that of a running part on loopback, and each queue, container and table exists."""
-    settings, text = running.settings(), running.storage.connection_string
-    async with (
-        QueueServiceClient.from_connection_string(text) as queues,
-        BlobServiceClient.from_connection_string(text) as blobs,
-        TableServiceClient.from_connection_string(text) as tables,
-    ):
-        queue_names = {queue.name async for queue in queues.list_queues()}
-        container_names = {container.name async for container in blobs.list_containers()}
-        table_names = {table.name async for table in tables.list_tables()}
-
-    assert running.hosts is None
-    assert all(isinstance(value, str) for value in settings.values())
-    assert settings["KEY_VAULT_URL"] == running.vault.url
-    assert settings["IDENTITY_ENDPOINT"].startswith("http://127.0.0.1:")
-    assert [customer.id for customer in running.customers] == ["contoso", "fabrikam", "northwind"]
-    assert len(running.vault.secrets.live) == 8
-    assert {
-        "results",
-        *(f"{name}{end}" for name in ("jobs", "callbacks", "batches") for end in ("", "-poison")),
-    } == queue_names
-    assert {"results", "inputs", "templates", "statements"} == container_names
-    assert {settings["JOBS_TABLE"]} == table_names
-
-
-async def test_a_new_stack_needs_no_attention(running, tmp_path):
-    """`doctor` has no error and no warning, and no model of a customer is on the list of those that will retire."""
-    file = tmp_path / "local.settings.json"
-    file.write_text(json.dumps({"IsEncrypted": False, "Values": running.settings()}))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "aijobs", "doctor", "--json", "--settings", str(file)),
-        cwd=PROJECT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate()
-    document = json.loads(output)
-    names = {customer.settings.get("default_model") for customer in running.customers}
-
-    assert [] == [each for each in document["findings"] if each["verdict"] != "ok"]
-    assert any(each["check"] == "models" and each["message"].startswith("8 ") for each in document["findings"])
-    assert set() == names & {name for _, name in retirements()}
 
 
 async def hello(url):
