@@ -1,4 +1,4 @@
-"""The HTTP routes on a real Functions host: matched by method and path, guarded, cheap to load."""
+"""The HTTP routes on a real Functions host: matched by method and path, guarded, cheap to load, as documented."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ import pytest
 from local.host.host_json import load_host_json
 from shared.contract.documents import API_PREFIX
 from shared.http.routes import ROUTES, Route
+from tests.support.endpoint import Endpoint
+from tests.support.harness import Customer
 from tests.support.live_server import LiveServer
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/http.md").read_text()
+REQUESTS = (ROOT / "test.http").read_text()
 MEDIA_TYPES = {"application/problem+json", "application/json", "text/html"}
 OPEN = {"health", "openapi", "docs", "console", "receive_webhook", "receive_provider_event"}
 BINDINGS = """
@@ -170,3 +175,85 @@ async def test_the_docs_command_runs_the_retention_sweep(live_server: LiveServer
     async with asyncio.timeout(60):
         while not any("sweep_finished complete" in line for line in live_server.lines):  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # it is printed by another process
+
+
+@pytest.fixture
+def documented(live_server: LiveServer, endpoint: Endpoint) -> LiveServer:
+    """The live server, with the customer that the pages name."""
+    customer = Customer("contoso", endpoint.account(), live_server.harness)
+    live_server.harness.connect(customer, default_model="gpt-5.5")
+    return live_server
+
+
+async def test_every_sample_request_has_the_status_in_its_title(documented: LiveServer):
+    """Sent from top to bottom, as a person would."""
+    titles = {}
+    for block in re.split(r"^### ", REQUESTS, flags=re.MULTILINE)[1:]:
+        title, _, rest = block.partition("\n")
+        head, _, body = rest.partition("\n\n")
+        first, *headers = head.replace("{{host}}", "").replace("{{key}}", "none").splitlines()
+        method, path = first.split(" ")
+        named = dict(line.split(": ", 1) for line in headers)
+        response = await documented.http.request(method, path, headers=named, content=body.strip() or None)
+        titles[title] = f"{title.rpartition(': ')[0]}: {response.status_code}"
+
+    assert len(titles) > len(ROUTES)
+    assert list(titles) == list(titles.values())
+
+
+def blocks() -> list[tuple[str, str]]:
+    """The page's blocks in their order: curl commands and responses."""
+    return re.findall(r"^```(bash|http)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+async def send(app: LiveServer, command: str) -> httpx.Response:
+    """The response to a curl command."""
+    words = iter(shlex.split(command.replace("$APP", "").replace("$KEY", "any"))[1:])
+    method, path, body = "", "", None
+    headers: dict[str, str] = {}
+    for word in words:
+        if word == "-X":
+            method = next(words)
+        elif word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
+        elif word == "-d":
+            body = next(words)
+        else:
+            path = word
+    return await app.http.request(method or ("POST" if body else "GET"), path, headers=headers, content=body)
+
+
+async def test_every_command_has_the_response_on_the_page(documented: LiveServer):
+    """
+    The response after a command on the page has the status, headers, members and values of the real one. Where the
+    page shows none, waiting returns the result, and listing a page.
+    """
+    changing = {"submitted_at", "started_at", "finished_at", "ETag"}
+    responses: dict[str, httpx.Response] = {}
+    compared = 0
+    for (kind, block), (next_kind, _) in pairwise([*blocks(), ("", "")]):
+        if kind == "bash":
+            responses[block] = response = await send(documented, block)
+            assert next_kind == "http" or response.is_success
+            continue
+        compared += 1
+        head, _, body = block.partition("\n\n")
+        first, *lines = head.splitlines()
+        assert int(first.split()[1]) == response.status_code
+        for name, value in (line.split(": ", 1) for line in lines):
+            assert name in changing or response.headers[name].startswith(value)
+        shown, received = json.loads(body), response.json()
+        assert list(shown) == list(received)
+        assert [value for name, value in shown.items() if name not in changing] == [
+            value for name, value in received.items() if name not in changing
+        ]
+    (waited,) = [response.json() for command, response in responses.items() if "Prefer" in command]
+    (result,) = [response.json() for command, response in responses.items() if "/result" in command]
+    (page,) = [response.json() for command, response in responses.items() if "/jobs?" in command]
+    (customers,) = [response.json() for command, response in responses.items() if "/customers?" in command]
+
+    assert 3 == compared
+    assert ("succeeded", waited) == (waited["status"], result)
+    assert "order-4711.thanks" in {job["job_id"] for job in page["jobs"]}
+    assert {"customer"} == set().union(*customers["customers"])
