@@ -57,6 +57,8 @@ _PLACEHOLDER = re.compile(r"~[0-9]+$")
 _PLACEHOLDER_OF_CREATION = re.compile(r"~[0-9]+$|_lost[0-9]+$")
 """If Storage fails, a response may have been about to be created."""
 _QUICK = {"retry_backoff_factor": 0.01, "initial_backoff": 0, "increment_base": 0, "random_jitter_range": 0}
+_FEW = {"retry_total": 1}
+"""Of three tries, one directly, a fault that lasts twice fails two; more of them only meet the same fault again."""
 
 
 @dataclass
@@ -97,8 +99,8 @@ class FaultPlan:
 async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[FaultyHarness]:
     """A harness whose requests can fail. The waits between tries, and between deliveries, are short."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK)
-        patch.setattr(attempts, "STORAGE_WAITS_S", (0.01,) * 3)
+        patch.setattr(account, "_RETRIES", account._RETRIES | _QUICK | _FEW)
+        patch.setattr(attempts, "STORAGE_WAITS_S", (0.01,))
         patch.setattr(secret_cache, "REREAD_S", 0.0)  # a requeued job returns later than that, but not here
         async with open_faulty_harness(azurite, vault, endpoint) as opened:
             yield opened
