@@ -72,7 +72,8 @@ async def extract(file: BinaryIO, name: str, draws: bool = False) -> Extracted |
     `name`: the blob's. `draws`: pages without text become pictures. Raises Overtaxing, Killed, and Throttled if the
     system has no process left.
     """
-    file.seek(0)
+    file.seek(0, os.SEEK_END)  # forgets what was read ahead: to its start, it would move within that alone
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
     with tempfile.TemporaryFile() as output:
         # Without a name, the folder stays empty, and a worker that is killed leaves nothing behind.
         with tempfile.TemporaryDirectory() as folder:
