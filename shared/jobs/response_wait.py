@@ -66,7 +66,7 @@ async def _wait(services: JobServices, attempt: Attempt, creation: Creation, at_
     message = await services.outputs.next_message(attempt)
     if attempt.budgets is not None:
         attempt.budgets.keeps = True
-    await attempt.release(RetryLater(_WAITS, 0))
+    await attempt.release(RetryLater("", 0))  # no reason: nothing is wrong
     job, schedule, at = attempt.job, services.schedule, now()
     wake_at = at + timedelta(seconds=max(attempt.time.seconds_left() - margin_s(attempt, creation), 1))
     if not creation.response_id:

@@ -18,6 +18,7 @@ from shared.clock import now
 from shared.contract.respond import RespondInput, decode_respond
 from shared.jobs import attempt
 from shared.jobs.response_rows import MAX_CANDIDATES
+from shared.jobs.status import document_of
 from tests.support.fakes import Fault
 from tests.support.response_jobs import EventfulApp, eventful_app, finish, send_response
 from tests.support.worker_crashes import Process
@@ -197,6 +198,18 @@ async def test_what_was_refused_leaves_no_row_behind(app: EventfulApp) -> None:
         assert [] == app.left_rows(customer)
     await finish(app, [job])
     assert "succeeded" == app.result(job)["status"]
+
+
+async def test_a_job_that_waits_for_its_response_has_no_error(app: EventfulApp) -> None:
+    """Its status says that it waits, and until when at the latest."""
+    customer = app.customer()
+    takes(app.accounts[customer], 3000)
+    job = await send_response(app, customer)
+    await app.deliver()
+    record = await app.worker.services.queries.get(customer, job)
+    assert record is not None
+    document = document_of(record)
+    assert ("waiting", None, True) == (document.status, document.error, document.due_at is not None)
 
 
 async def test_what_is_adopted_says_how_it_was_adapted(app: EventfulApp) -> None:
