@@ -44,8 +44,8 @@ def read_transcription(response: Response, *, kind: str) -> Transcription:
     """
     body = json_object(response.body)
     call = call_of_answer(body, response.request_id, response.processing, response.metered_as)
-    seconds = body.get("duration")
-    if call.usage is None and seconds is not None and _is_time(seconds):
+    seconds: Any = body.get("duration")
+    if call.usage is None and _is_time(seconds):
         usage = Usage(calls=1, seconds=round(float(seconds), 3), derived=("seconds",))
         call = replace(call, usage=usage)
     members = {name: value for name, value in body.items() if name != "usage"}

@@ -55,11 +55,11 @@ def test_usage_is_the_providers(usage: dict[str, Any], counts: dict[str, float])
 
 def test_duration_without_usage_is_derived():
     """Older API versions report the duration alone: the seconds follow from it. Without it there are none."""
-    read = read_transcription(response({"text": "Hello.", "duration": 8.4700002}), kind="json")
+    read = read_transcription(response({"text": "Hello.", "duration": 8.47149}), kind="json")
     without = read_transcription(response({"text": "Hello."}), kind="json")
 
     assert read.call.usage is not None
-    assert (8.47, ("seconds",), 1) == (read.call.usage.seconds, read.call.usage.derived, read.call.usage.calls)
+    assert (8.471, ("seconds",), 1) == (read.call.usage.seconds, read.call.usage.derived, read.call.usage.calls)
     assert without.call.usage is None
 
 
@@ -73,6 +73,10 @@ def test_duration_without_usage_is_derived():
         ({"text": "x", "words": [WORD]}, "vtt", "no `segments` with"),
         ({"text": "x", "segments": [{"start": "0", "end": 1, "text": ""}]}, "srt", "no `segments`"),
         ({"text": "x", "segments": [{"start": 0, "end": True, "text": ""}]}, "srt", "no `segments`"),
+        ({"text": "x", "segments": [{"start": -1, "end": 1, "text": ""}]}, "srt", "no `segments`"),
+        ({"text": "x", "segments": [{"start": 0, "end": 1e7, "text": ""}]}, "srt", "no `segments`"),
+        ({"text": "x", "segments": [{"start": 0, "end": 1, "text": None}]}, "srt", "no `segments`"),
+        ({"text": "x", "words": ["x"]}, "verbose_json", "no `segments` and no `words`"),
         ({"error": {"message": "No luck.", "code": "x"}}, "json", "No luck."),
     ],
 )
@@ -81,6 +85,8 @@ def test_what_is_no_transcription_is_an_error(body: Any, kind: str, message: str
     read = read_transcription(response(body), kind=kind)
 
     assert message in str(read.error)
+    assert read.error is not None
+    assert (200, "req-1") == (read.error.facts.status, read.error.facts.request_id)
     assert ("unanswered" if isinstance(body, bytes) else "answered") == read.call.outcome
 
 
@@ -96,10 +102,10 @@ def test_pieces_are_joined_with_their_times():
     second = {**piece, "text": "Bye.", "language": "dutch", "duration": 3}
 
     joined = join_transcriptions(
-        [piece, second, {"text": "", "duration": 1, "segments": [], "words": []}], [0, 600.5, 603.5]
+        [piece, second, {"text": "", "duration": 0.1004, "segments": [], "words": []}], [0, 600.5, 603.5]
     )
 
-    assert ("Hello. Bye.", "english", 604.5) == (joined["text"], joined["language"], joined["duration"])
+    assert ("Hello. Bye.", "english", 603.6) == (joined["text"], joined["language"], joined["duration"])
     assert [(0, 0, 0.0, 1.5), (1, 60_050, 600.5, 602.0)] == [
         (each["id"], each["seek"], each["start"], each["end"]) for each in joined["segments"]
     ]

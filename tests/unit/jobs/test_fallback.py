@@ -86,22 +86,50 @@ async def test_a_connection_that_is_missing_or_disabled_is_skipped(worker: Worke
     assert ("succeeded", "second", skipped) == served(result)
 
 
-async def test_what_may_be_billed_is_on_record_where_it_was_called(worker: Worker):
+@pytest.mark.parametrize(("errors", "status"), [(1, "succeeded"), (2, "failed")])
+async def test_what_may_be_billed_is_on_record_where_it_was_called(worker: Worker, errors: int, status: str):
     """A call without an answer is the first connection's, which is not called again by the next attempt."""
     customer = worker.customer()
     second = connect_second(worker, customer)
     customer.account.answers[:] = [reset] * 4
 
-    assert await worker.deliver(customer, job_id="job", connection=BOTH, options={"max_retries": 0}) is None
+    options = {"max_retries": 1, "retry_delay_ms": 0}
+    second.will_answer(*[error(503)] * errors)  # it has all of its retries
+
+    assert await worker.deliver(customer, job_id="job", connection=BOTH, options=options) is None
     ((body, delay_s),) = worker.requeued()
+    assert "provider_unavailable" == worker.row(customer, "job")["reason_code"]
     called = len(customer.account.received)
     result = await worker.run(customer, body)
 
-    assert ("succeeded", "second", [("default", "provider_unavailable")]) == served(result)
-    assert (called, 1) == (len(customer.account.received), len(second.received))
+    assert (status, "second", [("default", "provider_unavailable")]) == served(result)
+    assert (called, 2) == (len(customer.account.received), len(second.received))
     records = sorted((row["connection"], row["outcome"]) for row in worker.usage(customer))
-    assert [("default", "unanswered")] * called + [("second", "answered")] == records
-    assert delay_s < 2
+    assert [("default", "unanswered")] * called + [("second", "answered")] * (2 - errors) == records
+    assert 1 <= delay_s < 2
+
+
+async def test_a_job_that_ends_before_it_is_served_names_the_connection_whose_turn_it_was(worker: Worker):
+    """Nothing is known of that one yet."""
+    customer = worker.customer()
+    customer.account.answers[:] = [reset] * 4
+    names = ["default", "second", "third"]
+    assert await worker.deliver(customer, job_id="job", connection=names, options={"max_retries": 0}) is None
+    ((body, _),) = worker.requeued()
+    await worker.services.customer_records.change(
+        customer.name, lambda record: record.with_state("suspended"), by="ann", subject="state"
+    )
+
+    result = await worker.another().run(customer, body)
+
+    assert "customer_suspended" == result["error"]["code"]
+    assert {
+        "name": "second",
+        "source": "key_vault",
+        "provider": "unknown",
+        "billed_to": "customer",
+        "skipped": [{"name": "default", "code": "provider_unavailable"}],
+    } == result["connection"]
 
 
 @pytest.mark.parametrize(("deadline_s", "waits"), [(7200, True), (60, False)])

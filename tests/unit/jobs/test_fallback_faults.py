@@ -55,10 +55,10 @@ async def test_a_call_with_which_a_worker_died_is_the_connection_s_that_was_call
 
 
 async def test_a_call_on_a_connection_that_is_deleted_then_stays_its_own(worker: Worker):
-    """The attempt that records it can't resolve the connection any more, and skips it."""
+    """The attempt that records it can't resolve the connection any more, and skips it; the next has all retries."""
     customer = worker.customer()
-    connect_second(worker, customer)
-    body = customer.body(job_id="job", connection=BOTH)
+    connect_second(worker, customer).will_answer(error(503))
+    body = customer.body(job_id="job", connection=BOTH, options={"max_retries": 1, "retry_delay_ms": 0})
     await die(worker, customer, body, customer.account)
     del worker.memory.credentials.secrets[customer.name, "default"]
 
@@ -69,6 +69,22 @@ async def test_a_call_on_a_connection_that_is_deleted_then_stays_its_own(worker:
 
     assert ("succeeded", "second", [("default", "connection_not_found")]) == served(result)
     assert [("default", "unanswered"), ("second", "answered")] == recorded(worker, customer)
+
+
+@pytest.mark.usefixtures("short_storage_waits")
+async def test_storage_that_keeps_no_answer_is_no_reason_for_another_connection(worker: Worker):
+    """The job waits for it, and goes on where it was."""
+    customer = worker.customer()
+    second = connect_second(worker, customer)
+    worker.table.faults.extend([None, *[Fault.REFUSED] * 6])  # the claim, and all tries of the step
+    job = {"action": "multi_chat", "input": {"prompts": ["1"]}}
+
+    assert await worker.deliver(customer, job_id="job", connection=BOTH, **job) is None
+    ((body, _),) = worker.requeued()
+    result = await worker.run(customer, body)
+
+    assert ("succeeded", "default", []) == served(result)
+    assert [] == second.received
 
 
 @pytest.mark.usefixtures("short_storage_waits")
