@@ -30,6 +30,7 @@ from shared.upstream.messages import Response
 NEEDS_MODEL = True
 OPERATION = "responses"
 ENDED = frozenset({"completed", "failed", "cancelled", "incomplete"})
+UNFINISHED = frozenset({"queued", "in_progress"})
 MAX_FILE_BYTES = 32 * 1024 * 1024
 """Of all blobs that a job inlines."""
 _PDF = b"%PDF-"
@@ -153,7 +154,7 @@ def parse_response(response: Response, adapted: Sequence[str] = ()) -> Completed
     status, items = body.get("status"), body.get("output")
     call = call_of_values([body] if body else [], response.request_id, response.processing, response.metered_as)
     error = answered_error([body], response) if body.get("error") or status == "failed" else None
-    if not isinstance(items, list) or not isinstance(body.get("id"), str):
+    if not isinstance(items, list) or not isinstance(body.get("id"), str) or status in UNFINISHED:
         return Completed(None, [call], "failed", error or _no_response(response))
     is_answer = status not in {"failed", "cancelled"}
     calls = [call] if call.usage is not None or is_answer or not body.get("background") else []
@@ -190,7 +191,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 def _no_response(response: Response) -> ProviderUnavailable:
     return ProviderUnavailable(
-        f"The endpoint answered {response.status} with something that is not a response of the Responses API"
+        f"The endpoint answered {response.status} with something that is not an answer of the Responses API"
         f"{read_refusal(response.body).quote}",
         UpstreamFacts(status=response.status, request_id=response.request_id),
     )

@@ -15,6 +15,7 @@ from shared.upstream.messages import Response
 
 _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 """By the reason why a response is incomplete. Others stay as they are."""
+_NO_ANSWERS = ("failed", "cancelled", "queued", "in_progress")
 _COMMON = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
 _SHOWN = ("id", "model", "service_tier", "usage", "moderation")
 
@@ -29,7 +30,7 @@ def as_completion(response: Response, stops: Sequence[str] = ()) -> Response:
     items = body.get("output")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return response
-    if body.get("error") or body.get("status") in ("failed", "cancelled"):
+    if body.get("error") or body.get("status") in _NO_ANSWERS:
         return response
     return replace(response, body=msgspec.json.encode(_completion(body, items, stops)))
 

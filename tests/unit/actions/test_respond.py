@@ -250,7 +250,11 @@ async def test_ends_are_as_the_provider_says(
     assert body["status"] == (outcome.output or {})["status"]
 
 
-@every_row("body", [b"", b"[]", {}, {"id": "resp_1"}, {"output": []}, b"<html>"], ids=str)
+@every_row(
+    "body",
+    [b"", b"[]", {}, {"id": "resp_1"}, {"output": []}, b"<html>", answered(status="queued", output=[])],
+    ids=str,
+)
 async def test_what_is_no_response_fails(body: Any) -> None:
     """It may have been billed."""
     outcome, _ = await run({"input": "Hi"}, body)

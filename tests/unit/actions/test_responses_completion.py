@@ -245,6 +245,8 @@ def test_a_response_that_did_not_complete_stays_as_it_is():
     """As above."""
     check_is_no_answer(responded(text("A"), status="failed", error={"code": "server_error", "message": "Oops"}))
     check_is_no_answer(responded(status="cancelled"))
+    check_is_no_answer(responded(status="queued"))
+    check_is_no_answer(responded(status="in_progress"))
 
 
 def check_is_no_answer(body: Any) -> None:
