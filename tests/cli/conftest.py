@@ -12,15 +12,28 @@ from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Endpoint
-from tests.support.harness import Customer, Harness, open_harness
+from tests.support.harness import Customer, Harness, open_harness, with_own_table
 from tests.support.openai_costs import ADMIN_KEY, open_cost_server
 from tests.support.price_sources import PriceServer, open_price_sources
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="session", name="harness")
-async def _harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def shared_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
     """The app's services, whose queues no other test uses."""
     async with open_harness(azurite, vault, endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package", name="harness")
+def _harness(shared_harness: Harness) -> Harness:
+    """The same, unless a module has another one."""
+    return shared_harness
+
+
+@pytest_asyncio.fixture
+async def own_table(shared_harness: Harness) -> AsyncIterator[Harness]:
+    """The same, with a table for one test, for a module whose tests publish prices: it has this as `harness`."""
+    async with with_own_table(shared_harness) as opened:
         yield opened
 
 
@@ -44,7 +57,7 @@ def _no_secrets_of_other_tests(vault: Vault) -> Iterator[None]:
 
 @pytest_asyncio.fixture
 async def own_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
-    """A deployment for one test, for a module whose tests publish prices: it has this in the place of `harness`."""
+    """A deployment for one test, for a module whose tests write documents or messages: it has this as `harness`."""
     async with open_harness(azurite, vault, endpoint) as opened:
         yield opened
 

@@ -34,9 +34,9 @@ BOOK = {
 
 
 @pytest.fixture
-def harness(own_harness: Harness) -> Harness:
+def harness(own_table: Harness) -> Harness:
     """A deployment without a price book."""
-    return own_harness
+    return own_table
 
 
 async def current(cli: CliRunner) -> PriceBook | None:

@@ -37,9 +37,9 @@ BOOK = {
 
 
 @pytest.fixture
-def harness(own_harness: Harness) -> Harness:
+def harness(own_table: Harness) -> Harness:
     """A deployment of the test's own."""
-    return own_harness
+    return own_table
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -136,6 +136,19 @@ async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **set
         services = build(read_settings(environment))
         try:
             yield Harness(services, vault, endpoint, table, blobs, queues, environment)
+        finally:
+            await services.close()
+
+
+@asynccontextmanager
+async def with_own_table(harness: Harness) -> AsyncIterator[Harness]:
+    """Return a harness with an empty table, and all else of another one: a request, where `open_harness` makes 13."""
+    environment = {**harness.environment, "JOBS_TABLE": f"jobs{uuid.uuid4().hex[:8]}"}
+    async with TableClient.from_connection_string(environment["JobStorage"], environment["JOBS_TABLE"]) as table:
+        await table.create_table()
+        services = build(read_settings(environment))
+        try:
+            yield replace(harness, services=services, table=table, environment=environment)
         finally:
             await services.close()
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import cProfile
 import sys
 import tracemalloc
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 
 def count_calls(call: Callable[[], Any]) -> int:
     """Count the functions that a call calls, those in C included: one of them is one call, however long it works."""
-    calls, profiler, tracer = 0, sys.getprofile(), sys.gettrace()
-
-    def count(_: FrameType, event: str, __: Any) -> None:
-        nonlocal calls
-        calls += event in {"call", "c_call"}
-
+    profiler, tracer = cProfile.Profile(), sys.gettrace()
     sys.settrace(None)  # coverage has a hook of its own
-    sys.setprofile(count)
+    profiler.enable()
     try:
         call()
     finally:
-        sys.setprofile(profiler)
+        profiler.disable()
         sys.settrace(tracer)
-    return calls
+    return sum(entry.callcount for entry in profiler.getstats())
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
