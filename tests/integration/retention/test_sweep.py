@@ -64,8 +64,11 @@ async def test_data_of_real_jobs_is_removed(own_harness: Harness, caplog: pytest
     assert [] == await customer.rows()
 
 
-@pytest.mark.parametrize("members", [{}, {"action": "multi_chat", "input": {"prompts": ["Hello?"]}}])
-@pytest.mark.parametrize(("days", "usage"), [(1000, 1), (31, 2)], ids=["with its usage", "before its usage"])
+@pytest.mark.parametrize(
+    ("days", "usage", "members"),
+    [(1000, 1, {}), (31, 2, {"action": "multi_chat", "input": {"prompts": ["Hello?"]}})],
+    ids=["with its usage", "before its usage"],
+)
 async def test_an_id_is_free_again_after_its_time(
     own_harness: Harness, days: int, usage: int, members: dict[str, object]
 ):
