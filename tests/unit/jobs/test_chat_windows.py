@@ -10,11 +10,14 @@ import pytest
 
 from local.provider.account import Account
 from local.provider.faults import LOST, CallFault, ResponseFault, RouteFault, error
+from shared.actions.chat_in_background import read_chat_response
 from shared.jobs import batch_context
 from tests.support.cheapest_runs import without_flex
+from tests.support.memory_context import response
 from tests.support.patient_budgets import monthly, put, total
 from tests.support.response_jobs import EventfulApp, eventful_app, finish
 from tests.support.worker_crashes import Process
+from tests.support.workers import Worker
 
 HOUR = 3600.0
 
@@ -147,7 +150,10 @@ async def test_what_can_not_wait_is_refused(
 @pytest.mark.parametrize(
     ("secret", "reason"),
     [
-        ({"endpoint": "https://r.openai.azure.com/openai/deployments/d"}, "whose `endpoint` ends in /openai/v1"),
+        (
+            {"endpoint": "https://r.openai.azure.com/openai/deployments/d"},
+            "A chat with the processing background needs a connection whose `endpoint` ends in /openai/v1",
+        ),
         ({"endpoint": "https://api.anthropic.com", "provider": "anthropic"}, "has no Responses API"),
     ],
 )
@@ -174,7 +180,7 @@ async def test_a_model_without_windows_is_refused(app: EventfulApp) -> None:
 
 
 async def test_sampling_that_the_model_refuses_is_reported_by_whoever_reads_the_answer(app: EventfulApp) -> None:
-    """A later attempt, which has not sent it."""
+    """A later attempt, which has not sent it; of the next jobs, it is known from the start."""
     customer = app.customer()
     refusal = RouteFault("status", 400, "unsupported_parameter", "Unsupported parameter: 'temperature'.")
     app.accounts[customer].faults.route("responses.create", refusal)
@@ -183,6 +189,48 @@ async def test_sampling_that_the_model_refuses_is_reported_by_whoever_reads_the_
 
     assert ["chat/completions became responses", "temperature was left out"] == app.result(job)["output"]["adapted"]
     assert 2 <= app.result(job)["attempts"]
+
+    later = await send(app, customer, "later", input={"prompt": "Hello?", "parameters": {"temperature": 0.5}})
+    await finish(app, [later])
+    assert app.result(job)["output"]["adapted"] == app.result(later)["output"]["adapted"]
+
+
+@pytest.mark.parametrize(
+    ("has_budget", "parameters", "sent"),
+    [
+        (True, {"max_completion_tokens": 50}, {"max_output_tokens": 50}),
+        (False, {"max_completion_tokens": 5}, {"max_output_tokens": 16}),
+        (False, {}, {}),
+    ],
+    ids=str,
+)
+async def test_the_jobs_own_limit_is_sent(
+    app: EventfulApp, parameters: dict[str, int], sent: dict[str, int], *, has_budget: bool
+) -> None:
+    """It is raised to the least that the API takes. Without one, and without a budget, there is none."""
+    customer = app.customer()
+    if has_budget:
+        await put(app, customer, main=monthly("100000", "tokens"))
+    await send(app, customer, input={"prompt": "Hello?", "parameters": parameters})
+    await app.deliver()
+    (request,) = [response.request for response in app.accounts[customer].responses.values()]
+    assert sent == {name: request[name] for name in ("max_output_tokens",) if name in request}
+
+
+async def test_a_response_that_has_ended_at_once_is_the_answer(worker: Worker) -> None:
+    """It may have been in a cache of a gateway."""
+    result = await worker.run(worker.customer(), options={"processing": "background"})
+
+    assert ("succeeded", "Fine.", 1) == (result["status"], result["output"]["text"], result["usage"]["calls"])
+
+
+def test_what_is_no_response_is_an_error() -> None:
+    """Its call may have been billed."""
+    outcome = read_chat_response(response(b"<html>"))
+
+    assert ("failed", None) == (outcome.status, outcome.output)
+    assert "not a response" in str(outcome.error)
+    assert ["unanswered"] == [call.outcome for call in outcome.calls]
 
 
 async def test_a_budget_limits_the_answer(app: EventfulApp) -> None:
@@ -263,7 +311,14 @@ async def identity(app: EventfulApp, customer: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     ("parameters", "options"),
-    [({"n": 2}, {}), ({"stop": "END"}, {}), ({"seed": 1}, {}), ({"store": False}, {}), ({}, {"strict": True})],
+    [
+        ({"n": 2}, {}),
+        ({"stop": "END"}, {}),
+        ({"seed": 1}, {}),
+        ({"store": False}, {}),
+        ({"max_tokens": 5}, {}),
+        ({}, {"strict": True}),
+    ],
     ids=str,
 )
 @pytest.mark.usefixtures("_no_batches")
