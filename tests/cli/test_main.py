@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import asyncio
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 
 from aijobs import version
 from aijobs.__main__ import main
+from aijobs.arguments.base import Parser
 from aijobs.parser import make_parser
 from tests.support.cli_runner import ROOT, CliRunner, Terminal
 from tests.support.harness import Customer
@@ -28,6 +30,12 @@ from tests.support.source import parse
 LOOKS_AT_QUEUES = True
 
 KEY = "sk-secret"
+
+
+@functools.cache
+def own_parser() -> Parser:
+    """The parser, which takes much longer to make than to use."""
+    return make_parser()
 
 
 @every_row(
@@ -64,7 +72,7 @@ KEY = "sk-secret"
 def test_mistake_is_explained_without_the_key(capsys: pytest.CaptureFixture[str], line: str, message: str):
     """A mistake exits with 2, and a value in the wrong place, which may be a key, is not repeated."""
     with pytest.raises(SystemExit) as exit_info:
-        make_parser().parse_args(line.split())
+        own_parser().parse_args(line.split())
 
     assert 2 == exit_info.value.code
     stderr = capsys.readouterr().err
@@ -258,7 +266,7 @@ def test_version_of_an_installed_package_is_in_its_metadata(
 def test_empty_argument_is_no_default(capsys: pytest.CaptureFixture[str], line: str):
     """A variable of the shell that is not set makes nobody's price everybody's, and no job another one."""
     with pytest.raises(SystemExit) as exit_info:
-        make_parser().parse_args(shlex.split(line))
+        own_parser().parse_args(shlex.split(line))
 
     assert 2 == exit_info.value.code
     assert "an argument is empty, such as a variable of the shell that is not set" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tomllib
 from itertools import pairwise
@@ -27,9 +28,15 @@ FILES = {name: file for name, file, _, _ in ROWS}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@functools.cache
+def tree_of(file: str) -> ast.Module:
+    """The syntax of a file."""
+    return parse(ROOT / file)
+
+
 def function(name: str, file: str) -> Function:
     """A function of a file, by its name, or by its class's name and its own; fails if there is none."""
-    body: list[ast.stmt] = parse(ROOT / file).body
+    body: list[ast.stmt] = tree_of(file).body
     *classes, last = name.split(".") if name[0].isupper() else [name.rpartition(".")[2]]
     for each in classes:
         body = next(node.body for node in body if isinstance(node, ast.ClassDef) and node.name == each)
@@ -44,7 +51,7 @@ def names_in(node: ast.AST) -> set[str]:
 
 def calls_within(name: str, file: str) -> set[str]:
     """What a function calls, by itself and in the private functions of its file that it calls."""
-    tree = parse(ROOT / file)
+    tree = tree_of(file)
     private = {node.name: node for node in ast.walk(tree) if isinstance(node, Function) and node.name[0] == "_"}
     called: set[str] = set()
     waiting: list[Function] = [function(name, file)]
