@@ -29,7 +29,7 @@ async def entra(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIter
         yield opened
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module")
 async def two_customers(entra: Harness) -> tuple[Customer, Customer]:
     """Two customers, each with a finished job under the same id, and a connection."""
     mine, other = entra.customer(), entra.customer()
