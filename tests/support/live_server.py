@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from local.stack.azurite import Azurite
 from local.stack.processes import Process
+from local.vault import server as vaults
 from local.vault.server import Vault
 from tests.support.endpoint import Endpoint
 from tests.support.harness import Harness, open_harness
@@ -55,7 +57,18 @@ async def serve(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: 
 
 
 @pytest_asyncio.fixture(scope="module")
-async def live_server(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[LiveServer]:
-    """The module's live server; it takes a sixth of a core to look at its queues."""
-    async with serve(azurite, vault, endpoint) as running:
+async def live_server(
+    azurite: Azurite,
+    vault: Vault,  # noqa: ARG001  # sets the managed identity in the environment
+    endpoint: Endpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[LiveServer]:
+    """
+    The module's live server; it takes a sixth of a core to look at its queues. Its vault is its own: each list of
+    customers reads all of it, and the session's has those of a thousand tests.
+    """
+    async with (
+        vaults.start(tmp_path_factory.mktemp("vault")) as own,
+        serve(azurite, own, endpoint) as running,
+    ):
         yield running
