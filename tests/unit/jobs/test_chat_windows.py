@@ -129,6 +129,7 @@ async def test_a_chat_that_is_cancelled_or_late_cancels_its_response(app: Eventf
         ({"metadata": [1]}, {}, "`input.parameters.metadata` must be an object"),
         ({"metadata": {str(n): "" for n in range(16)}}, {}, "`input.parameters.metadata` may have 15 members"),
         ({"store": False}, {}, "`input.parameters.store` can't be false"),
+        ({"store": False}, {}, "`input.parameters.store` can't be false if `options.processing` is background"),
         ({"seed": 1}, {"strict": True}, "`options.strict` is set, but in the background .*: seed was left out"),
     ],
     ids=str,
@@ -217,9 +218,10 @@ async def test_the_jobs_own_limit_is_sent(
     assert sent == {name: request[name] for name in ("max_output_tokens",) if name in request}
 
 
-async def test_a_response_that_has_ended_at_once_is_the_answer(worker: Worker) -> None:
-    """It may have been in a cache of a gateway."""
-    result = await worker.run(worker.customer(), options={"processing": "background"})
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_response_that_has_ended_at_once_is_the_answer(worker: Worker, *, strict: bool) -> None:
+    """It may have been in a cache of a gateway. A strict chat that is sent as it is may wait, too."""
+    result = await worker.run(worker.customer(), options={"processing": "background", "strict": strict})
 
     assert ("succeeded", "Fine.", 1) == (result["status"], result["output"]["text"], result["usage"]["calls"])
 
@@ -229,7 +231,7 @@ def test_what_is_no_response_is_an_error() -> None:
     outcome = read_chat_response(response(b"<html>"))
 
     assert ("failed", None) == (outcome.status, outcome.output)
-    assert "not a response" in str(outcome.error)
+    assert "that is not " in str(outcome.error)
     assert ["unanswered"] == [call.outcome for call in outcome.calls]
 
 
