@@ -94,10 +94,16 @@ async def harness(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def own_harness(
-    azurite: azurites.Azurite, vault: vaults.Vault, endpoint: endpoints.Endpoint
+    azurite: azurites.Azurite,
+    vault: vaults.Vault,  # noqa: ARG001  # sets the managed identity in the environment
+    endpoint: endpoints.Endpoint,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Harness]:
-    """The same for one module, for tests that read whole queues: no other test's messages are in them."""
-    async with open_harness(azurite, vault, endpoint) as opened:
+    """The same for one module, for tests that read whole queues, or list a vault: nothing of other tests is there."""
+    async with (
+        vaults.start(tmp_path_factory.mktemp("vault")) as own,
+        open_harness(azurite, own, endpoint) as opened,
+    ):
         yield opened
 
 
