@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import certifi
 import pytest
@@ -26,14 +29,31 @@ settings.load_profile("no deadline")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """What is collected stays to the end, half a gigabyte of it: it is no garbage, and is not searched for any."""
     gc.disable()
     try:
+        _import_own_share(session.config)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _import_own_share(config: pytest.Config) -> None:
+    """
+    Import another part of the test modules first in each of the processes, of which each imports all.
+
+    In a new clone, a module's assertions are rewritten when it is imported, which takes half of the collection, and the
+    result is kept for other processes. These would do the same to the same modules at the same time.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is None:
+        return
+    files = sorted(file for folder in config.args for file in Path(folder).rglob("test_*.py"))
+    for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # the collection reports it
+            importlib.import_module(".".join(file.resolve().relative_to(config.rootpath).with_suffix("").parts))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest drops the tests that `-m` excludes
