@@ -286,6 +286,22 @@ async def test_a_window_that_comes_too_late_is_bought_at_the_list_price(app: Eve
     assert ["2h", None, None] == windows(account)
 
 
+async def test_what_a_window_that_comes_too_late_has_used_is_lost(app: EventfulApp) -> None:
+    """If the provider says how much it was."""
+    customer = app.customer()
+    account = app.accounts[customer]
+    app.worker.services.capabilities.learn_batch_seconds(SLOW_S, *await identity(app, customer), "responses")
+    takes(account, SLOW_S)
+    job = await send(app, customer, hours=3, options={"processing": "cheapest"})
+    await app.deliver()
+    (made,) = account.responses.values()
+    made.body["usage"] = {"input_tokens": 9, "output_tokens": 70, "total_tokens": 79}
+    await finish(app, [job], within_s=3 * HOUR, step_s=30)
+
+    assert [("answered", "standard"), ("lost", "background_2h")] == bought(app, customer)
+    assert [70] == [row["output_tokens"] for row in app.rows(customer, "u_") if row["outcome"] == "lost"]
+
+
 async def test_a_window_that_comes_too_late_for_an_input_that_is_gone(app: EventfulApp) -> None:
     """Nothing can be bought instead; what is gone is the job's error."""
     customer = app.customer()
