@@ -62,4 +62,10 @@ async def gather_outcomes(awaitables: Iterable[Awaitable[_T]]) -> list[_T | Base
         async with semaphore:
             return await awaitable
 
-    return await asyncio.gather(*(run(awaitable) for awaitable in awaitables), return_exceptions=True)
+    waiting = list(awaitables)
+    try:
+        return await asyncio.gather(*map(run, waiting), return_exceptions=True)
+    finally:
+        for each in waiting:
+            if asyncio.iscoroutine(each):
+                each.close()  # it was cut off before its turn, or has ended

@@ -17,6 +17,8 @@ from tests.support.patience import patient_app
 from tests.support.response_jobs import EventfulApp, finish, in_doubt, send_response
 from tests.support.worker_crashes import Message, Process
 
+# A killed worker leaves coroutines that it has not awaited yet.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine 'Part._operation:RuntimeWarning")
 MAX_EXAMPLES = 60
 MAX_DOUBLED = 8
 """Messages at a time: what is sent again by both workers would be more each time."""
