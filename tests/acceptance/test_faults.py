@@ -57,8 +57,8 @@ _PLACEHOLDER = re.compile(r"~[0-9]+$")
 _PLACEHOLDER_OF_CREATION = re.compile(r"~[0-9]+$|_lost[0-9]+$")
 """If Storage fails, a response may have been about to be created."""
 _QUICK = {"retry_backoff_factor": 0.01, "initial_backoff": 0, "increment_base": 0, "random_jitter_range": 0}
-_FEW = {"retry_total": 1}
-"""Of three tries, one directly, a fault that lasts twice fails two; more of them only meet the same fault again."""
+_FEW = {"retry_total": 2}
+"""Of three tries, a fault that lasts twice fails two; more of them only meet the same fault again."""
 
 
 @dataclass

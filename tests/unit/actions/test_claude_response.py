@@ -206,15 +206,22 @@ uses = st.builds(
 )
 
 
+def _has_no_white_end(text: str) -> bool:
+    return text == text.rstrip()
+
+
 @given(
     st.lists(st.builds(lambda thought: {"type": "thinking", "thinking": thought, "signature": "s"}, texts), max_size=2),
-    st.lists(st.builds(lambda written: {"type": "text", "text": written}, texts), max_size=1),
+    st.lists(st.builds(lambda written: {"type": "text", "text": written}, texts.filter(_has_no_white_end)), max_size=1),
     st.lists(uses, max_size=2),
 )
 def test_an_answer_that_is_sent_back_is_the_same_answer(
     thoughts: list[dict[str, Any]], written: list[dict[str, Any]], calls: list[dict[str, Any]]
 ):
-    """A job's output, as the next job's message, becomes Claude's blocks as they came: nothing is lost either way."""
+    """
+    A job's output, as the next job's message, becomes Claude's blocks as they came: nothing is lost either way, but
+    white space that Claude doesn't take at its end.
+    """
     blocks = [*thoughts, *written, *calls]
     body = json_object(as_completion(Response(200, {}, json.dumps({"content": blocks}).encode(), None)).body)
 
