@@ -294,7 +294,9 @@ async def test_an_endpoint_that_stops_reading_is_a_timeout():
         await reader.readuntil(b"\r\n\r\n")
         taken = 0
         while taken < 400 * len(CHUNK):
-            taken += len(await reader.read(8 * MIB))
+            if not (chunk := await reader.read(8 * MIB)):
+                return  # from Python 3.12 on, its server waits for it
+            taken += len(chunk)
             await asyncio.sleep(pause_s)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
