@@ -89,7 +89,7 @@ class _Calls:
 
 
 def read_step(response: Response, stops: Sequence[str], adapted: Sequence[str]) -> Step:
-    """Return a response as a step: as a chat completion, or as it came if it is none, and its call."""
+    """Return a response as a step: as a chat completion, or unchanged if it is not an answer, and its call."""
     completion = as_completion(response, stops)
     calls = parse_chat(completion).calls
     body = json_object(completion.body) if completion is response else None

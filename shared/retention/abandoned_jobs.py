@@ -46,7 +46,7 @@ class AbandonedJobs:
 
     async def settle(self, row: Row) -> str:
         """
-        Add placeholders for a job's attempts whose worker died, and a record of the response that it has waited for;
+        Add a record of the response that a job has waited for, or placeholders for its attempts whose worker died;
         count as spent what it has reserved of budgets: also if it has waited for that, or for a batch that was bought,
         since nothing measures that. If nothing was, free it.
 
@@ -71,8 +71,10 @@ class AbandonedJobs:
             own.in_doubt = reserved
         change = Row(row.partition, row.key, {"state": "waiting", "crashed_attempts": ""}, row.etag)
         operation_id = uuid4().hex
-        rows = lost_rows(creation, lease, row.values["action"], now()) if creation else []
-        rows += await self._placeholders(lease, row.values)
+        if creation:  # since it was begun, attempts have only looked at it
+            rows = lost_rows(creation, lease, row.values["action"], now())
+        else:
+            rows = await self._placeholders(lease, row.values)
         added = await outbox.with_outbox(rows, operation_id)
         try:
             return (await own.write(change, added, operation_id=operation_id))[0]

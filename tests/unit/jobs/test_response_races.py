@@ -73,7 +73,7 @@ async def live(app: RestlessApp) -> str:
 @settings(max_examples=MAX_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10**6))
 def test_each_response_is_bought_once_whatever_happens(seed: int) -> None:
-    """In any order of kills, lost and doubled messages and events; and nobody looks for ever."""
+    """In any order of kills, lost and doubled messages and events; and nobody looks forever."""
 
     async def run() -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from local.provider.faults import LOST, ResponseFault, error
 from shared.billing.customer_records import CustomerRecords
+from shared.clock import now
+from shared.jobs import batch_context
 from shared.retention.abandoned_jobs import AbandonedJobs
+from shared.storage.base import Row
+from tests.support.cheapest_runs import without_flex
 from tests.support.patient_budgets import monthly, total
 from tests.support.response_jobs import EventfulApp, eventful_app, send_response
 from tests.support.worker_crashes import Process
@@ -44,6 +49,24 @@ async def test_a_response_that_is_never_read_is_on_record(app: EventfulApp, acti
     (record,) = await settled(app, customer)
     expected = {"outcome": "unanswered", "action": action, "model": "gpt-6-luna", "connection": "default"}
     assert {name: record.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("processing", ["background", "cheapest"])
+async def test_a_worker_that_died_looking_at_it_has_bought_nothing(
+    app: EventfulApp, monkeypatch, processing: str
+) -> None:
+    """What its chat has bought is the response."""
+    monkeypatch.setattr(batch_context, "MIN_BATCH_S", 1e9)
+    customer = app.customer()
+    without_flex(app.accounts[customer])
+    app.accounts[customer].faults.responses.add(ResponseFault("completed", in_progress_s=80_000))
+    await send_response(app, customer, "chat", options={"processing": processing, "deadline_s": 90_000})
+    await app.deliver()
+    values = {"state": "running", "lease_until": now() - timedelta(days=1)}
+    row = app.stored.table.rows[customer, "j_job-1"]
+    await app.stored.table.merge(Row(customer, row.key, values, row.etag))
+    (record,) = await settled(app, customer)
+    assert ("unanswered", "chat") == (record["outcome"], record["action"])
 
 
 async def test_what_was_reserved_for_it_is_spent(app: EventfulApp) -> None:
