@@ -28,6 +28,11 @@ FILES = {name: file for name, file, _, _ in ROWS}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+_SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
+DEFINED = set(re.findall(r"\bdef (\w+)\(", _SOURCES))
+"""The functions of the app."""
+
+
 @functools.cache
 def tree_of(file: str) -> ast.Module:
     """The syntax of a file."""
@@ -109,12 +114,11 @@ def test_each_function_is_called_from_one_before_it(name: str, file: str, caller
 @every_row(("name", "does"), [(row[0], row[3]) for row in ROWS], ids=FILES)
 def test_functions_beside_the_path_are_called_there(name: str, does: str):
     """Other functions that a row names are defined in the app, and called by the row's function."""
-    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "shared").rglob("*.py"))
     called = calls_within(name, FILES[name])
 
     for each in re.findall(r"`([\w.]+)`", does):
         *_, last = each.split(".")
-        assert re.search(rf"def {last}\(", sources), f"{name}: {each} is not defined"
+        assert last in DEFINED, f"{name}: {each} is not defined"
         assert last in called, f"{name} doesn't call {each}"
 
 

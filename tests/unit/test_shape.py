@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
-import functools
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shared.jobs.executor import MAX_FAILED_ATTEMPTS
-from tests.support.source import parse
+from tests.support.source import imports, parse, python_files
 
 ROOT = Path(__file__).parents[2]
 PATHS = {
@@ -115,29 +116,12 @@ ONLY_SOME_JOBS_NEED = {
 }
 
 
-@functools.cache
-def trees() -> dict[str, ast.Module]:
-    """The modules that have any code, by their names."""
-    return {name: parse(path) for name, path in PATHS.items() if path.stat().st_size}
-
-
-@functools.cache
-def nodes_of(name: str) -> list[ast.AST]:
-    """All nodes of a module's tree: to walk through one takes longer than to parse it."""
-    return list(ast.walk(trees()[name]))
-
-
 def imports_of(name: str) -> set[str]:
     """The modules that a module of ours imports, within functions and for types included."""
     imported = set()
-    for node in nodes_of(name):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name} imports relatively"
-            assert node.module is not None
-            within = {f"{node.module}.{alias.name}" for alias in node.names}
-            imported |= (within & set(PATHS)) or {node.module}
+    for module, names in imports(PATHS[name].read_text(encoding="utf-8")):
+        assert not module.startswith("."), f"{name} imports relatively"
+        imported |= ({f"{module}.{each}" for each in names} & set(PATHS)) or {module}
     return imported
 
 
@@ -149,9 +133,9 @@ def room(name: str) -> str:
 def test_modules_are_short():
     """A module of the code and its tools has 250 lines at most, and an `__init__.py` none: it costs every start."""
     folders = ("shared", "aijobs", "local", "benchmarks", "openapi")
-    paths = [path for each in folders for path in (ROOT / each).rglob("*.py") if "node_modules" not in path.parts]
+    paths = [path for each in folders for path in python_files(ROOT / each)]
     lines = {
-        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        str(path.relative_to(ROOT)): path.read_bytes().count(b"\n")
         for path in [*paths, ROOT / "function_app.py", ROOT / "dev.py"]
     }
 
@@ -171,7 +155,7 @@ def test_tests_import_no_other_tests():
 def test_outside_packages_are_known_to_few():
     """Each package from outside is imported in its own rooms; nothing else but the standard library is imported."""
     users: dict[str, set[str]] = {}
-    for name, imported in {name: imports_of(name) for name in trees()}.items():
+    for name, imported in {name: imports_of(name) for name in PATHS}.items():
         for module in imported:
             if module.split(".")[0] not in {"shared", *sys.stdlib_module_names}:
                 package = next((each for each in OUTSIDE if f"{module}.".startswith(f"{each}.")), module)
@@ -184,8 +168,9 @@ def test_few_modules_reveal_secrets():
     """A secret is revealed only in the modules listed here; a key for an AI endpoint only by the HTTP client."""
     revealing = {
         name
-        for name in trees()
-        if any(isinstance(node, ast.Attribute) and node.attr == "reveal" for node in nodes_of(name))
+        for name, path in PATHS.items()
+        if "reveal" in path.read_text(encoding="utf-8")
+        and any(isinstance(node, ast.Attribute) and node.attr == "reveal" for node in ast.walk(parse(path)))
     }
 
     assert set(REVEALING) == revealing
@@ -245,8 +230,10 @@ def public(node: ast.AST, path: str) -> list[tuple[str, ast.AST]]:
     return [(path, node), *(pair for each in inner for pair in public(each, f"{path}.{each.name}"))]
 
 
+@pytest.mark.long  # parses all of the app; that there is a docstring, `dev.py check` finds, too
 def test_what_is_public_is_explained():
     """Each module, and each public class, function and method in it, has a docstring with a sentence."""
-    documented = [pair for name, tree in trees().items() for pair in public(tree, name)]
+    trees = {name: parse(path) for name, path in PATHS.items() if path.stat().st_size}
+    documented = [pair for name, tree in trees.items() for pair in public(tree, name)]
 
     assert [] == [where for where, node in documented if "." not in (ast.get_docstring(node) or "")]
