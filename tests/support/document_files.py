@@ -22,12 +22,22 @@ NAMESPACES = (
 _DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
 _PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation.main+xml"
 PIXEL = b"\x00"
+NARROW = b"0 0 50 842"
 
 
 def pdf(
-    pages: Sequence[bytes], *, resources: bytes = b"", annotations: bytes = b"", objects: Sequence[bytes] = ()
+    pages: Sequence[bytes],
+    *,
+    box: bytes = b"0 0 595 842",
+    resources: bytes = b"",
+    annotations: bytes = b"",
+    objects: Sequence[bytes] = (),
 ) -> bytes:
-    """Return a PDF of pages with these streams of operators. `objects` have the numbers from 5 on."""
+    """
+    Return a PDF of pages with these streams of operators. `objects` have the numbers from 5 on.
+
+    `box`: a page's corners, which is quickly drawn if it is NARROW.
+    """
     parts = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"",
@@ -41,9 +51,9 @@ def pdf(
         packed = zlib.compress(stream)
         parts.append(b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed))
         parts.append(
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents %d 0 R "
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [%s] /Contents %d 0 R "
             b"/Annots [%s] /Resources << /Font << /F1 3 0 R >> /XObject << /Im1 4 0 R %s >> >> >>"
-            % (len(parts), annotations, resources)
+            % (box, len(parts), annotations, resources)
         )
         kids.append(b"%d 0 R" % len(parts))
     parts[1] = b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b" ".join(kids), len(kids))

@@ -20,7 +20,7 @@ from shared.documents.extracted import Extracted
 from shared.documents.pictures import PNG, anchor
 from tests.support.crashing_storage import WorkerDied
 from tests.support.customers import Customer
-from tests.support.document_files import PICTURE, docx, lines, paragraph, pdf
+from tests.support.document_files import NARROW, PICTURE, docx, lines, paragraph, pdf
 from tests.support.endpoint import completion, error, reply
 from tests.support.long_texts import TOO_LONG, summarized_text
 from tests.support.worker_crashes import Part, Process
@@ -222,7 +222,7 @@ async def test_pages_without_text_are_sent_as_images(worker: Worker):
 async def test_a_later_attempt_sends_the_same_images(worker: Worker, monkeypatch: pytest.MonkeyPatch):
     """In as many parts, of eight pages at most: they are stored with the text, and the document is not read again."""
     customer = worker.customer(max_concurrency=1)
-    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE] * 20))
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE] * 20, box=NARROW))
     customer.account.will_answer(completion("One."), error(429, message="Slow down.", retry_after="3600"))
     job: dict[str, Any] = {"action": "summarize", "job_id": "s", "input": {"blob": blob, "page_images": True}}
     assert await worker.deliver(customer, **job) is None
@@ -246,7 +246,7 @@ async def test_claude_sees_the_images(worker: Worker):
     endpoint = f"{customer.account.base}/anthropic"
     worker.connect(customer, endpoint=endpoint, provider="anthropic", default_model="claude-sonnet-4-5")
     customer.account.will_answer(reply({"content": [{"type": "text", "text": "A lease."}], "stop_reason": "end_turn"}))
-    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE]))
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE], box=NARROW))
 
     result = await worker.run(customer, action="summarize", input={"blob": blob, "page_images": True})
 
@@ -265,7 +265,7 @@ async def test_claude_sees_the_images(worker: Worker):
 async def test_images_that_are_too_much_for_the_model_are_sent_in_smaller_parts(worker: Worker):
     """Down to one page a call; if that is too much, the job fails with the model's words."""
     customer = worker.customer(max_concurrency=1)
-    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE] * 3))
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE] * 3, box=NARROW))
     for _ in range(9):
         customer.account.will_answer(error(400, **TOO_LONG))
 
@@ -284,7 +284,7 @@ async def test_images_that_are_too_much_for_the_model_are_sent_in_smaller_parts(
 async def test_a_model_that_takes_no_system_message_sees_the_images(worker: Worker):
     """The instructions stand before the first of them."""
     customer = worker.customer()
-    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE]))
+    (blob,) = await store(worker, customer, a_pdf=pdf([PICTURE], box=NARROW))
     refusal = "Unsupported value: 'messages[0].role' does not support 'system' with this model."
     customer.account.will_answer(error(400, message=refusal, param="messages[0].role"))
 
@@ -300,7 +300,7 @@ async def test_a_model_that_takes_no_system_message_sees_the_images(worker: Work
 async def test_images_of_a_job_are_limited(worker: Worker, pages: tuple[int, ...]):
     """A job with more of them fails before a call: what is left out would not be in the summary."""
     customer = worker.customer()
-    files = {f"{'ab'[number]}_pdf": pdf([PICTURE] * count) for number, count in enumerate(pages)}
+    files = {f"{'ab'[number]}_pdf": pdf([PICTURE] * count, box=NARROW) for number, count in enumerate(pages)}
     blobs = await store(worker, customer, **files)
 
     result = await worker.run(customer, action="summarize", input={"blobs": blobs, "page_images": True})

@@ -17,7 +17,7 @@ from shared.documents.extract import reader_for
 from shared.documents.extracted import Extracted
 from shared.documents.kinds import Problem
 from shared.documents.pictures import anchor, numbered_from
-from tests.support.document_files import PICTURE, docx, lines, paragraph, pdf
+from tests.support.document_files import NARROW, PICTURE, docx, lines, paragraph, pdf
 
 BLACK = b"0 0 298 421 re f"
 """Operators that fill a page's lower left quarter."""
@@ -80,15 +80,15 @@ def test_pictures_are_where_the_pages_are():
 @pytest.mark.parametrize(
     ("box", "operators"),
     [
-        (b"[0 0 1 90000]", BLACK),
-        (b"[0 0 0 0]", BLACK),
-        (b"[0 0 2000000000 2000000000]", b"0 0 1000000000 1000000000 re f"),
-        (b"[9 9 0 0]", b"0 0 5 5 re f"),
+        (b"0 0 1 90000", BLACK),
+        (b"0 0 0 0", BLACK),
+        (b"0 0 2000000000 2000000000", b"0 0 1000000000 1000000000 re f"),
+        (b"9 9 0 0", b"0 0 5 5 re f"),
     ],
 )
 def test_any_page_has_a_picture_of_bounded_size(box: bytes, operators: bytes):
     """However large or narrow it says that it is."""
-    drawn = read(pdf([operators]).replace(b"[0 0 595 842]", box))
+    drawn = read(pdf([operators], box=box))
 
     assert isinstance(drawn, Extracted)
     info = inspect_image(drawn.pictures[0])
@@ -99,11 +99,12 @@ def test_any_page_has_a_picture_of_bounded_size(box: bytes, operators: bytes):
 
 def test_pictures_are_limited(monkeypatch: pytest.MonkeyPatch):
     """A document with more of them, or of more bytes, is refused whole: a part of it would be no summary."""
-    assert 50 == len(cast(Extracted, read(pdf([BLACK] * 50))).pictures)
-    assert "pictures" == read(pdf([BLACK] * 51))
+    assert 50 == len(cast(Extracted, read(pdf([BLACK] * 50, box=NARROW))).pictures)
+    assert "pictures" == read(pdf([BLACK] * 51, box=NARROW))
 
-    monkeypatch.setattr("shared.documents.pdf_pictures.MAX_PICTURE_BYTES", 10_000)
-    assert "pictures" == read(pdf([BLACK] * 10))
+    monkeypatch.setattr("shared.documents.pdf_pictures.MAX_PICTURE_BYTES", 1_000)
+    assert "pictures" == read(pdf([BLACK] * 10, box=NARROW))
+    assert isinstance(read(pdf([BLACK], box=NARROW)), Extracted)
 
 
 def test_a_page_on_which_nothing_is_to_be_seen_is_no_picture():
@@ -114,7 +115,7 @@ def test_a_page_on_which_nothing_is_to_be_seen_is_no_picture():
 
     assert isinstance(drawn, Extracted)
     assert (1, "2", f"[Page 2]\n\n{anchor(0)}") == (len(drawn.pictures), drawn.pages_without_text, drawn.text)
-    assert "no_text" == read(pdf([white] * 51))
+    assert "no_text" == read(pdf([white] * 51, box=NARROW))
 
 
 def test_pictures_of_several_documents_are_numbered_through():
