@@ -13,11 +13,10 @@ from shared.contract.decoding import UNREADABLE, find_foreign_excess, json_value
 
 _FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*+(?:(?:data|event|id|retry):|:)")
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+[\[{]")
-_LINE_END = re.compile(r"\r\n|\n|\r")
-"""`str.splitlines` also breaks lines at characters that an event may contain."""
 _MAX_LINES = 1_000_000
 """Of a stream: reading it takes up to three microseconds for each. One of 64 MiB that a model wrote has fewer."""
-_ERROR_LINE = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
+_ERROR_NAME = re.compile(rb"event: ?error[\r\n]")
+"""Which begins as it does, and not with the end of a line, so that it is looked for quickly."""
 
 
 def values_of(body: bytes) -> list[Any]:
@@ -63,7 +62,7 @@ def read_events(body: bytes) -> list[Any]:
 
 def read_error_events(body: bytes) -> list[Any]:
     """Return the data of each event whose name is `error`, each as the `error` of an object."""
-    if _ERROR_LINE.search(body) is None:
+    if _ERROR_NAME.search(body) is None:
         return []
     return [{"error": _decoded(data)} for name, data in _named_data(body, keep_whole=True) if name == "error"]
 
@@ -79,7 +78,8 @@ def _named_data(body: bytes, *, keep_whole: bool = False) -> list[tuple[str, str
     data_lines: list[str] = []
     event = ""
     text = body.decode(errors="replace").removeprefix("\ufeff")
-    *lines, rest = _LINE_END.split(text)  # an unfinished last line doesn't count
+    # `str.splitlines` also breaks lines at characters that an event may contain; an unfinished last line doesn't count.
+    *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for line in lines:
         name, _, value = line.partition(":")
         if not line:
