@@ -32,6 +32,7 @@ from shared.jobs import attempt as attempts
 from shared.jobs import attempt_usage, message, time_budget
 from shared.jobs import ledger as ledgers
 from shared.jobs.attempt import Attempt
+from shared.jobs.budget_errors import budget_error
 from shared.jobs.lease import Lease, first_lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.records import FinishedJob
@@ -41,7 +42,6 @@ from tests.support.fakes import MemoryTable
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CUSTOMER = "contoso"
-LATER = RetryLater("The budget is reserved by others.", 2)
 
 
 class Killed(BaseException):
@@ -167,7 +167,8 @@ class BudgetedJobs:
         self.conflicts += sum(worker.budgets.pool(key).conflicts for key in keys)
 
     def _next(self) -> int | None:
-        due = next((entry for entry in self.queue if entry[0] <= self.time()), None)
+        at = self.time()
+        due = next((entry for entry in self.queue if entry[0] <= at), None)
         if due is not None:
             self.queue.remove(due)
             self.in_flight.add(due[1])
@@ -238,8 +239,10 @@ class _Worker:
             own.requested = []
             if refused.is_reserved:
                 jobs.requeued += 1
-                await attempt.release(LATER)
-                jobs.send(number, jobs.chance.uniform(1, 3))
+                later = budget_error(refused, attempt, jobs.now(), fits=lambda _: True)
+                assert isinstance(later, RetryLater)
+                await attempt.release(later)
+                jobs.send(number, later.delay_s * jobs.chance.uniform(1, 1.1))
                 return
             pool = jobs.pool(refused.booking.name)
             in_doubt = sum((held.amount for held in own.in_doubt), Decimal(0))
