@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,15 @@ ROOT = Path(__file__).parents[2]
 
 def name_of(frame: FrameType) -> str | None:
     """Return `module:function` of a frame, or None if its code is not the app's."""
-    path = Path(frame.f_code.co_filename)
+    return _name_in(frame.f_code.co_filename, frame.f_code.co_qualname)
+
+
+@functools.cache  # few functions have many frames
+def _name_in(file: str, function: str) -> str | None:
+    path = Path(file)
     if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] not in {"shared", "function_app.py"}:
         return None
-    return f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}:{frame.f_code.co_qualname}"
+    return f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}:{function}"
 
 
 def stack_of(frame: FrameType | None) -> Iterator[str]:
