@@ -20,6 +20,7 @@ from tests.support import authorities
 from tests.support import endpoint as endpoints
 from tests.support.harness import Harness, open_harness
 from tests.support.property_tests import property_tests, shorten
+from tests.support.sampled import Sampled, sampled_of, sampled_tests
 
 pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server"]
 
@@ -58,12 +59,12 @@ def _import_own_share(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest drops the tests that `-m` excludes
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Property tests are in both tiers: in the default one with few examples, in the long one with all."""
-    for item in property_tests(items):
-        if config.option.markexpr == "not long":
-            shorten(item.obj)
-        elif config.option.markexpr == "long":
-            item.add_marker("long")
+    """Property tests and those that sample are in both tiers: in the default one with few cases, else with all."""
+    properties = property_tests(items)
+    for item in properties if config.option.markexpr == "not long" else ():
+        shorten(item.obj)
+    for item in (*properties, *sampled_tests(items)) if config.option.markexpr == "long" else ():
+        item.add_marker("long")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -125,6 +126,12 @@ async def own_harness(
         open_harness(azurite, own, endpoint) as opened,
     ):
         yield opened
+
+
+@pytest.fixture
+def sampled(request: pytest.FixtureRequest) -> Sampled:
+    """Chooses some of many points that a test tries, or all of them in the long tier."""
+    return sampled_of(request.node)
 
 
 @pytest.fixture

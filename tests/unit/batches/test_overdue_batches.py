@@ -15,6 +15,7 @@ from shared.clock import now
 from shared.storage.base import Row
 from tests.support.counted_records import counted
 from tests.support.patient_budgets import monthly, total
+from tests.support.sampled import Sampled
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
 
 HOUR = 3600.0
@@ -163,10 +164,9 @@ async def test_a_budget_counts_calls_that_may_have_been_billed(app: CrashingApp)
     assert reserved == 0
 
 
-@pytest.mark.parametrize("chance", [0, *(pytest.param(each, marks=pytest.mark.long) for each in (1, 2, 3))])
-async def test_a_worker_may_die_while_the_books_follow(client, monkeypatch, chance: int) -> None:
+async def test_a_worker_may_die_while_the_books_follow(client, monkeypatch, sampled: Sampled) -> None:
     """At any operation; here at some. Each call is on record once."""
-    for dies_at in range(1 + chance, 40, 4):
+    for dies_at in sampled(range(1, 40), share=13):
         async with crashing_app(client, monkeypatch, Process()) as app:
             customer, account, jobs = await _sent(app)
             account.faults.route("batches.get", error(503), None)

@@ -9,6 +9,7 @@ import pytest
 
 from shared.contract.budget import Budget
 from tests.support.budget_jobs import BudgetedJobs, MortalTable
+from tests.support.sampled import Sampled
 from tests.support.simulated_worker import simulate
 
 WORKERS = 4
@@ -91,16 +92,9 @@ def check_events(run_number: int) -> None:
     assert [] == work.false_refusals
 
 
-def test_each_event_has_one_row() -> None:
+def test_each_event_has_one_row(sampled: Sampled) -> None:
     """A threshold that is reached has one event, and another none, wherever a worker dies."""
-    for run_number in range(4):
-        check_events(run_number)
-
-
-@pytest.mark.long
-def test_each_event_has_one_row_in_fifty_runs() -> None:
-    """As above."""
-    for run_number in range(50):
+    for run_number in sampled(range(50), share=25):
         check_events(run_number)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from tests.support.billing_receivers import answer, sums
 from tests.support.exporting import EXPORTS, ExportHarness
 from tests.support.fakes import Fault
 from tests.support.rows import every_row
+from tests.support.sampled import Sampled
 
 CUSTOMERS = ("acme", "globex")
 FORGETFUL = {"stripe", "openmeter"}
@@ -90,20 +91,17 @@ async def resolve(harness: ExportHarness) -> None:
         await harness.outboxes.decide(customer, export.name, "not_received", others, by="test")
 
 
-def steps() -> Iterator[int]:
-    """More steps than any run has."""
-    return iter(range(400))
-
-
 @pytest.mark.parametrize("later", [timedelta(minutes=6), pytest.param(timedelta(hours=25), marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", EXPORTS)
-async def test_a_worker_killed_at_each_step(monkeypatch: pytest.MonkeyPatch, kind: str, later: timedelta):
+async def test_a_worker_killed_at_each_step(
+    monkeypatch: pytest.MonkeyPatch, sampled: Sampled, kind: str, later: timedelta
+):
     """
     In doubt is only what was marked and not yet noted as sent when its receiver's window ended; afterwards the sums are
     the same, and the outbox is empty.
     """
     doubts = 0
-    for step in steps():
+    for step in sampled(range(400)):  # more than any run has
         with monkeypatch.context() as patch:
             harness = await make_harness(patch, kind)
             killed = await harness.run_until_killed(step)
@@ -138,9 +136,11 @@ async def test_a_worker_killed_at_each_step(monkeypatch: pytest.MonkeyPatch, kin
 
 @every_row("fault", Fault)
 @every_row("kind", ["stripe", "lago"])
-async def test_a_storage_that_fails_at_each_write(monkeypatch: pytest.MonkeyPatch, kind: str, fault: Fault):
+async def test_a_storage_that_fails_at_each_write(
+    monkeypatch: pytest.MonkeyPatch, sampled: Sampled, kind: str, fault: Fault
+):
     """A write that is refused, whose answer gets lost, or that is made twice: each event counts once all the same."""
-    for write in range(20):
+    for write in sampled(range(20)):
         with monkeypatch.context() as patch:
             harness = await make_harness(patch, kind)
             harness.table.faults.extend([*[None] * write, fault])

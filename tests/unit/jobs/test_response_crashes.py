@@ -8,9 +8,10 @@ it is bought again unless the provider's event names it.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ from shared.jobs import batch_context, pending_response, response_requests
 from tests.support.cheapest_runs import without_flex
 from tests.support.fakes import Fault as StorageFault
 from tests.support.response_jobs import EventfulApp, eventful_app, finish, in_doubt, send_response
+from tests.support.sampled import Sampled
 from tests.support.worker_crashes import Process
 
 LEFT = "w_default"
@@ -131,6 +133,8 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "filtered": Fault(lambda account: account.faults.calls.add(CallFault(200)), "partial"),
 }
+SOME_FAULTS = ["responses.create lost 3", "responses.get 500 3", *(name for name in FAULTS if not name.endswith(" 3"))]
+"""Most of those that can come once come once."""
 NO_FAULT = Fault(lambda _: None)
 
 
@@ -193,23 +197,20 @@ def live(client, monkeypatch) -> Live:
 
 
 @pytest.mark.parametrize("hears", [False, True])
-async def test_a_worker_may_die_at_any_operation(live: Live, *, hears: bool) -> None:
+async def test_a_worker_may_die_at_any_operation(live: Live, sampled: Sampled, *, hears: bool) -> None:
     """Nothing is lost or left out of the records, and nothing bought twice but in the window; with events, nothing."""
     operations = (await live(Process(), hears=hears)).operations
     assert len(operations) == 22
-    for number in range(1, len(operations) + 1):
-        for after in (False, True):
-            await live(Process(number, after=after), hears=hears)
+    for number, after in sampled(itertools.product(range(1, len(operations) + 1), (False, True))):
+        await live(Process(number, after=after), hears=hears)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if kind.calls_directly else ()) for name, kind in KINDS.items()]
-)
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if not kind.calls_directly])
 async def test_a_worker_may_die_at_any_operation_of_a_patient_job(live: Live, name: str) -> None:
-    """See above; at four of the operations, of which half are made."""
+    """See above; at two of the operations, of which one is made."""
     operations = (await live(Process(), kind=KINDS[name])).operations
-    for number in range(3, len(operations) + 1, len(operations) // 4):
-        await live(Process(number, after=number % 2 == 0), kind=KINDS[name])
+    for after, number in enumerate(random.Random(name).sample(range(1, len(operations) + 1), 2)):
+        await live(Process(number, after=bool(after)), kind=KINDS[name])
 
 
 @pytest.mark.long
@@ -226,14 +227,15 @@ async def test_a_worker_may_die_at_any_operation_of_a_patient_job_made_or_not(
         await live(Process(number, after=number % 4 > 1), hears=hears, kind=KINDS[name])
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", SOME_FAULTS)
 async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name: str) -> None:
-    """See above; at one operation, and right before the one that ends the job."""
-    fault, chance = FAULTS[name], random.Random(name)
-    operations = (await live(Process(), fault)).operations
-    await live(Process(chance.randrange(1, len(operations) + 1), after=chance.random() < 0.5), fault)
-    ends_it = max(number for number, name in enumerate(operations, 1) if name == "table.merge_and_insert j")
-    await live(Process(ends_it - 1, after=True), fault)
+    """See above; right before the operation that ends the job."""
+    operations = (await live(Process(), FAULTS[name])).operations
+    await live(Process(_last_before_the_end(operations), after=True), FAULTS[name])
+
+
+def _last_before_the_end(operations: Sequence[str]) -> int:
+    return max(number for number, name in enumerate(operations) if name == "table.merge_and_insert j")
 
 
 @pytest.mark.long
@@ -241,11 +243,16 @@ async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name:
 @pytest.mark.parametrize("hears", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_worker_may_die_at_any_operation_beside_any_fault(live: Live, name: str, *, hears: bool) -> None:
-    """See above; at two operations, which differ from fault to fault, one made and one not."""
+    """
+    See above; at two operations, which differ from fault to fault, one made and one not, and without events right
+    before the one that ends the job.
+    """
     fault, chance = FAULTS[name], random.Random(f"{name} {hears}")
     operations = (await live(Process(), fault, hears=hears)).operations
     for after, number in enumerate(chance.sample(range(1, len(operations) + 1), 2)):
         await live(Process(number, after=bool(after)), fault, hears=hears)
+    if not hears:
+        await live(Process(_last_before_the_end(operations), after=True), fault)
 
 
 Many = Callable[..., Awaitable[EventfulApp]]
@@ -279,32 +286,22 @@ def live_many(client, monkeypatch) -> Many:
     return run
 
 
-@pytest.mark.parametrize("share", range(4))
-async def test_a_worker_may_die_while_many_wait(live_many: Many, share: int) -> None:
-    """At any operation of the jobs or their poll; in each share at a few."""
-    process = Process()
-    await live_many(process)
-    for number in range(1 + 3 * share, len(process.operations) + 1, 12):
-        await live_many(Process(number, after=share % 2 == 0))
-
-
-@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("hears", [False, True])
-async def test_a_worker_may_die_at_any_operation_while_many_wait(live_many: Many, *, hears: bool) -> None:
-    """See above."""
+async def test_a_worker_may_die_while_many_wait(live_many: Many, sampled: Sampled, *, hears: bool) -> None:
+    """At any operation of the jobs or their poll: half of them with events, half without."""
     process = Process()
     await live_many(process, hears=hears)
-    for number in range(1 + hears, len(process.operations) + 1, 2):
+    for number in sampled(range(1 + hears, len(process.operations) + 1, 2), share=7):
         await live_many(Process(number, after=number % 4 > 1), hears=hears)
 
 
 @pytest.mark.parametrize("twice", [False, pytest.param(True, marks=pytest.mark.long)])
-async def test_any_message_may_get_lost(live_many: Many, *, twice: bool) -> None:
+async def test_any_message_may_get_lost(live_many: Many, sampled: Sampled, *, twice: bool) -> None:
     """Of a job's or of the poll's: its job goes on all the same, minutes later."""
-    number = 0
-    while (await live_many(Process(), loses=(number := number + 1), twice=twice)).loses <= 0:
-        pass
+    for number in sampled(itertools.count(1)):
+        if (await live_many(Process(), loses=number, twice=twice)).loses > 0:
+            break
     assert number > 10
 
 
@@ -331,9 +328,9 @@ def live_beside_storage_faults(client, monkeypatch) -> Callable[..., Awaitable[b
 
 @pytest.mark.usefixtures("short_storage_waits")
 @pytest.mark.parametrize("fault", StorageFault)
-async def test_storage_may_fail_at_any_write(live_beside_storage_faults, fault: StorageFault) -> None:
+async def test_storage_may_fail_at_any_write(live_beside_storage_faults, sampled: Sampled, fault: StorageFault) -> None:
     """See above."""
-    writes = 0
-    while await live_beside_storage_faults(writes, fault, 1):
-        writes += 1
+    for writes in sampled(itertools.count()):
+        if not await live_beside_storage_faults(writes, fault, 1):
+            break
     assert writes >= 9

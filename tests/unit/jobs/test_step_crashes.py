@@ -8,6 +8,7 @@ the transaction that keeps it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +18,7 @@ from tests.support.carried_jobs import Model, asking, carried
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.customers import Customer
 from tests.support.endpoint import Answer, error, reset
+from tests.support.sampled import Sampled
 from tests.support.workers import Memory, Worker, open_worker
 
 
@@ -88,22 +90,24 @@ async def live(worker: Worker, kind: str, fault: Fault | None, at: int, fate: Fa
 
 @pytest.mark.parametrize("kind", JOBS)
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_worker_may_die_at_any_operation(worker: Worker, kind: str, *, after: bool):
+async def test_a_worker_may_die_at_any_operation(worker: Worker, sampled: Sampled, kind: str, *, after: bool):
     """One more worker buys what is missing."""
-    dies_at = 1
-    while await live(worker, kind, None, 0, Fate(dies_at, after)):
-        dies_at += 1
+    for dies_at in sampled(itertools.count(1)):
+        if not await live(worker, kind, None, 0, Fate(dies_at, after)):
+            break
     assert dies_at > 10
 
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("at", [1, 2, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", ["chat", pytest.param("multi_chat", marks=pytest.mark.long)])
-async def test_a_worker_may_die_at_any_operation_beside_any_fault(worker: Worker, kind: str, name: str, at: int):
+async def test_a_worker_may_die_at_any_operation_beside_any_fault(
+    worker: Worker, sampled: Sampled, kind: str, name: str, at: int
+):
     """See above."""
-    dies_at = 1
-    while await live(worker, kind, FAULTS[name], at, Fate(dies_at, dies_at % 2 == 0)):
-        dies_at += 1
+    for dies_at in sampled(itertools.count(1)):
+        if not await live(worker, kind, FAULTS[name], at, Fate(dies_at, dies_at % 2 == 0)):
+            break
     assert dies_at > 6
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from shared.storage.base import Row
 from tests.support.fake_blobs import MemoryBlobs
 from tests.support.fakes import Fault, MemoryQueues, MemoryTable
 from tests.support.rows import every_row
+from tests.support.sampled import Sampled
 
 DAY = timedelta(days=1)
 AT = datetime.now(UTC) + 400 * DAY
@@ -480,11 +482,9 @@ class Died(BaseException):
 
 
 @every_row("fault", [None, Fault.REFUSED, Fault.LOST, Fault.TWICE])
-async def test_a_sweep_may_crash_anywhere(fault: Fault | None):
+async def test_a_sweep_may_crash_anywhere(sampled: Sampled, fault: Fault | None):
     """Whatever request fails, no row is removed before its blobs and steps, and later sweeps complete the work."""
-    fail_at, passed = 0, False
-    while not passed:
-        fail_at += 1
+    for fail_at in sampled(itertools.count(1)):
         data = Data(Fragile())
         data.table.page_size = data.blobs.page_size = 2
         for customer, jobs in (("contoso", 3), ("fabrikam", 1)):  # more than a page of them, and less
@@ -508,6 +508,8 @@ async def test_a_sweep_may_crash_anywhere(fault: Fault | None):
         for day in range(2):
             await data.sweep().run(AT + day * timedelta(hours=13))
         assert expected == data.left
+        if passed:
+            break
     assert fail_at > 30
 
 
