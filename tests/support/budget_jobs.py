@@ -161,7 +161,9 @@ class BudgetedJobs:
                 task = asyncio.create_task(worker.process(due))
                 running.add(task)
                 task.add_done_callback(running.discard)
-            await asyncio.sleep(0.02)
+            # What is sent meanwhile is due in a second or later.
+            until_due_s = min((due_at for due_at, _ in self.queue), default=0) - self.time()
+            await asyncio.sleep(min(max(until_due_s, 0.02), 1))
         await asyncio.gather(*running)
         keys = [pool_key(CUSTOMER, name, budget, START) for name, budget in self.budgets.items()]
         self.conflicts += sum(worker.budgets.pool(key).conflicts for key in keys)
