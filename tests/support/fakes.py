@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import itertools
-import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,7 +84,7 @@ class MemoryTable:
     """All operations, as Azure bills them."""
     _written: dict[tuple[str, str], datetime] = field(default_factory=dict)
     _operations: dict[tuple[str, str], str] = field(default_factory=dict)
-    _etags: int = 0
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep rows sorted, whoever sets them."""
@@ -186,7 +185,7 @@ class MemoryTable:
     ) -> Sequence[str]:
         """Insert or merge `row`, depending on which conflict it can meet, and write the rows beside it."""
         await self._pass()
-        operation_id = operation_id or uuid.uuid4().hex
+        operation_id = operation_id or f"own-{next(self._numbers)}"
         fault = self.faults.popleft() if self.faults else None
         if fault is Fault.REFUSED:
             raise StorageUnavailable("The write was refused.")
@@ -210,21 +209,22 @@ class MemoryTable:
         at[row.partition, row.key] = "" if conflict is RowExists else row.etag
         if any((self.rows[id_].etag if id_ in self.rows else "") != etag for id_, etag in at.items()):
             return []
+        etags = []
         for written in (row, *beside):
-            self._etags += 1
+            etags.append(f'W/"{next(self._numbers)}"')
             id_ = (written.partition, written.key)
             old = self.rows[id_].values if id_ in self.rows else {}
-            self.rows[id_] = replace(written, values={**old, **written.values}, etag=f'W/"{self._etags}"')
+            self.rows[id_] = Row(*id_, {**old, **written.values}, etags[-1])
             self._written[id_] = now()
             self._operations[id_] = operation_id if written is row else ""
-        return [self.rows[id_].etag for id_ in ((written.partition, written.key) for written in (row, *beside))]
+        return etags
 
     async def _find(self, partition: str, key: str) -> Row | None:
         await self._pass()
         return self.rows.get((partition, key))
 
     async def _pass(self) -> None:
-        self.operations += 1
+        vars(self)["operations"] += 1  # `__setattr__` would take longer than the read
         await asyncio.sleep(0)  # others run meanwhile, as they do while Storage answers
         if self.down:
             raise StorageUnavailable("The table is down.")

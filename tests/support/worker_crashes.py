@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import random
 import uuid
@@ -80,6 +81,11 @@ class Process:
         raise WorkerDied
 
 
+@functools.cache  # a process looks operations up more often than it has any
+def _is_async(operation: Any) -> bool:
+    return asyncio.iscoroutinefunction(operation)
+
+
 class Part:
     """A store, queue or client as a process has it: what changes something is one of its operations."""
 
@@ -92,7 +98,9 @@ class Part:
             return Part(self._kind, value, self._process)
         if name == "download":
             return self._downloading(value)
-        return self._operation(name, value) if asyncio.iscoroutinefunction(value) else value
+        function = getattr(value, "__func__", None)
+        is_async = asyncio.iscoroutinefunction(value) if function is None else _is_async(function)
+        return self._operation(name, value) if is_async else value
 
     def _operation(self, name: str, value: Any) -> Any:
         async def run(*args: Any, **options: Any) -> Any:

@@ -211,7 +211,7 @@ class Busy(MemoryTable):
     async def delete(self, rows: Any) -> Any:
         """Delete rows, then add a job."""
         changed = await super().delete(rows)
-        await self.insert(Row("contoso", f"j_{self._etags}", {"state": "running"}))
+        await self.insert(Row("contoso", f"j_{self.operations}", {"state": "running"}))
         return changed
 
 
