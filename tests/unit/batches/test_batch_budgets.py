@@ -144,13 +144,13 @@ async def test_a_connection_that_is_gone_ends_its_job_with_its_batch(at: Patient
     customer = at.customer()
     await put(at, customer, main=TOKENS)
     at.accounts[customer].durations.in_progress_s = 7200
-    job = await at.send(customer, input=INPUT)
+    job = await at.send(customer, input=INPUT, options={"deadline_s": 3 * 3600})
     await at.pass_time(600)
     reserved = total(at.memory.table, customer, "main").reserved
     at.memory.credentials.secrets.clear()
     at.worker = open_worker(cast(Endpoint, None), at.worker.services.client, memory=at.memory)
 
-    await at.finish([job], within_s=60 * 3600)
+    await at.finish([job], within_s=4 * 3600)
 
     ended = total(at.memory.table, customer, "main")
     assert at.result(job)["status"] == "failed"

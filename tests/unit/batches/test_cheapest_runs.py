@@ -44,7 +44,7 @@ def seed(request: pytest.FixtureRequest, monkeypatch) -> int:
 
 async def test_responses_are_never_late_where_list_price_could_do_them(client, monkeypatch, seed: int) -> None:
     """See above, and chats that may be responses; windows may be refused, and may last too long."""
-    await _run(client, monkeypatch, seed, 40, hours=12, step_s=120, actions=("respond", "respond", "chat"))
+    await _run(client, monkeypatch, seed, 20, hours=12, step_s=120, actions=("respond", "respond", "chat"))
 
 
 @pytest.mark.long
@@ -59,7 +59,7 @@ CLAUDE = {"style": "anthropic", "actions": ("chat", "chat", "multi_chat", "summa
 
 async def test_claude_is_never_late_where_list_price_could_do_it(client, monkeypatch) -> None:
     """See above. A batch whose creation got no answer is known only when it has ended."""
-    await _run(client, monkeypatch, 5, 40, hours=3, step_s=180, **CLAUDE)
+    await _run(client, monkeypatch, 5, 20, hours=3, step_s=180, **CLAUDE)
 
 
 @pytest.mark.long

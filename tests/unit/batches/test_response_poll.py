@@ -107,7 +107,8 @@ def clone(app: EventfulApp, customer: str, number: int) -> None:
             table._operations[customer, row.key] = ""
 
 
-async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: EventfulApp) -> None:
+@pytest.mark.parametrize("jobs", [200, pytest.param(1000, marks=pytest.mark.long)])
+async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: EventfulApp, jobs: int) -> None:
     """
     One message, hidden, a request to the provider for each that is due, four requests to the table, and two for each
     hundred. The end of each costs a read and a message, and that of a hundred another request.
@@ -115,33 +116,34 @@ async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: Eventf
     customer = app.customer()
     account = app.accounts[customer]
     await waiting(app, customer)
-    clone(app, customer, 1000)
+    clone(app, customer, jobs)
     assert [each.queue for each in app.messages] == ["batches"]
     app.clock.advance(2.1)
     await app.provider.settle()
     body, before, looked = message(app, customer), app.stored.table.operations, looks(account)
     app.messages.clear()
     await turn(app, body)
-    assert app.stored.table.operations - before == 4 + 2 * 10
+    assert app.stored.table.operations - before == 4 + 2 * jobs // 100
     assert {queue: len(sent) for queue, sent in app.stored.queues.sent.items() if sent} == {"batches": 1}
-    assert looks(account) - looked == 1000
+    assert looks(account) - looked == jobs
 
     next(iter(account.responses.values())).body["status"] = "completed"
     app.stored.queues.sent.clear()
     app.clock.advance(2.1)
     body, before = message(app, customer), app.stored.table.operations
     await turn(app, body)
-    assert app.stored.table.operations - before == 4 + 1000 + 10
-    assert {queue: len(sent) for queue, sent in app.stored.queues.sent.items() if sent} == {"jobs": 1000}
+    assert app.stored.table.operations - before == 4 + jobs + jobs // 100
+    assert {queue: len(sent) for queue, sent in app.stored.queues.sent.items() if sent} == {"jobs": jobs}
     assert poll_of(app, customer) is None
 
 
-async def test_a_turn_reads_what_is_due_and_an_event_reads_nothing_else(app: EventfulApp) -> None:
+@pytest.mark.parametrize("jobs", [2000, pytest.param(20_000, marks=pytest.mark.long)])
+async def test_a_turn_reads_what_is_due_and_an_event_reads_nothing_else(app: EventfulApp, jobs: int) -> None:
     """However many wait: a turn reads a page more at most, and an event the row of its response and that of the job."""
     customer = app.customer()
     account, table = app.accounts[customer], app.stored.table
     await waiting(app, customer)
-    clone(app, customer, 20_000)
+    clone(app, customer, jobs)
     app.clock.advance(LONG_S)
     for number, row in enumerate(look_rows(app, customer)):
         due_at = now() + timedelta(seconds=600 if number >= 10 else -1)

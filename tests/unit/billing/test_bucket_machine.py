@@ -302,7 +302,7 @@ def run_machine(*, examples: int) -> None:
 
 def test_a_budget_is_as_its_model() -> None:
     """Whatever happens, sums are conserved, the limit holds, and each threshold has one event."""
-    run_machine(examples=20)
+    run_machine(examples=10)
 
 
 @pytest.mark.long

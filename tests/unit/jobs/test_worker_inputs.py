@@ -18,7 +18,6 @@ from tests.support.workers import Worker
 @pytest.fixture
 def without_collector() -> Iterator[None]:
     """Nothing that refers to itself is freed."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
