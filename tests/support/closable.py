@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from shared.billing.adjustments import Adjustments
+from shared.billing.closing_facts import CLOSABLE_AFTER
 from shared.billing.customer_records import CustomerRecords
 from shared.billing.price_books import PriceBooks
 from shared.billing.usage import Call
@@ -20,8 +21,10 @@ from shared.contract.usage import Usage
 from shared.storage.base import Blobs, Table
 
 _LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
-MONTH = f"{now().replace(day=1) - timedelta(days=1):%Y-%m}"
-"""The last month."""
+_NEXT = (now() - 2 * CLOSABLE_AFTER).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+MONTH = f"{_NEXT - timedelta(days=1):%Y-%m}"
+"""The last month that can be closed: in a month's first hour, tests close the one before the last."""
+CLOSABLE_AT = _NEXT + CLOSABLE_AFTER
 DOCUMENT = DocumentId(MONTH)
 CORRECTION = DocumentId(MONTH, 1)
 JOB_ID = f"statement-{MONTH}"

@@ -23,6 +23,7 @@ from shared.jobs.ledger import Ledger
 from shared.jobs.records import time_row
 from shared.storage.base import Row
 from tests.support.closable import (
+    CLOSABLE_AT,
     CORRECTION,
     DOCUMENT,
     JOB_ID,
@@ -220,8 +221,7 @@ async def test_a_job_whose_message_was_lost_is_sent_again_on_demand(worker: Work
 
 async def test_a_worker_whose_clock_is_behind_waits(worker: Worker, customer: Customer):
     """A month that it takes to be open for a few more minutes is closed then, and the job does not fail."""
-    closable_at = now().replace(day=1, hour=0, minute=30, second=0, microsecond=0)
-    late = [closable_at - timedelta(seconds=2)]
+    late = [CLOSABLE_AT - timedelta(seconds=2)]
     slow = worker.another()
     vars(slow.services)["closing"] = replace(slow.services.closing, clock=lambda: late[0])
     assert None is await slow.deliver(customer, await submit(worker, customer))
