@@ -27,7 +27,6 @@ from shared.jobs.message import Delivery
 from shared.storage import account
 from tests.support.endpoint import Endpoint
 from tests.support.faults import (
-    CLAUDE,
     FALLBACK,
     JOBS,
     FaultyHarness,
@@ -47,8 +46,8 @@ SAME, SERVICE = "all requests of that name until the next delivery", "the whole 
 GOES_ON = {"respond", FALLBACK}
 """Whose next attempt does what is left after a call without an answer, instead of making the call again."""
 KINDS = {**JOBS, "chat with its own queue": {"output": {"queue": "special"}}}
-LONG = {CLAUDE, "raw", "summarize a document", "edit_image", "speak", "embed"}
-"""They make the same requests as others: an edit reads as a transcription does, and writes as an image does."""
+LONG = KINDS.keys() - {"chat", "multi_chat of 3", "image", "respond", FALLBACK}
+"""They make the same kinds of requests as others: a chat with a blob writes as an image does, and parts as prompts."""
 SHORT = {(refused, ONCE), (reset, ONCE), (lost, ONCE), (lost, SERVICE)}
 """What a chat meets in the default tier; the other kinds only the worst, a response that is lost for long."""
 _STORAGE = ("table", "blob", "queue")
