@@ -7,6 +7,7 @@ looked at here alone: the app never sees what is wrong with them.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -182,5 +183,6 @@ def closest_name(name: str, names: Iterable[str]) -> str:
     return meant_by[close[0]] if close else name
 
 
+@functools.lru_cache(1024)  # each name that nobody reads is compared with all that somebody does
 def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -59,14 +59,31 @@ async def count_messages(harness: Harness) -> list[int]:
     return [each.approximate_message_count or 0 for each in properties]
 
 
+NOT_THERE = {
+    "JOBS_TABLE": ("neverMade", "table neverMade error", "TableNotFound). Check JOBS_TABLE"),
+    "RESULTS_QUEUE": ("never-made", "queue never-made error", "QueueNotFound). Check the names"),
+    "INPUT_CONTAINERS": ("never-made", "container never-made error", "ContainerNotFound). Check the names"),
+    "RESULTS_CONTAINER": ("never-made-either", "result blobs error", "ContainerNotFound). Check the names"),
+    "KEY_VAULT_URL": ("https://127.0.0.1:9", "Key Vault error", "Check the address"),
+    "ALLOWED_ENDPOINT_SUFFIXES": ("com", "ALLOWED_ENDPOINT_SUFFIXES error com:", "anybody"),
+    "ALLOWED_SCOPES": ("https://vault.azure.net/.default", "ALLOWED_SCOPES error https", "opens the app's own"),
+}
+
+
+async def test_each_error_has_a_row(cli: CliRunner):
+    """Beside all others: with its remedy, and the exit code is 1."""
+    result = await cli.with_settings(**{name: value for name, (value, _, _) in NOT_THERE.items()}).run("doctor")
+
+    for _, verdict, message in NOT_THERE.values():
+        row = finding(result, verdict.partition(" error")[0])
+        assert row.startswith(verdict)
+        assert message in " ".join(result.text.partition(verdict)[2].split(" error ")[0].split())
+    assert 1 == result.code
+
+
 @every_row(
     ("settings", "verdict", "message"),
     [
-        ({"JOBS_TABLE": "neverMade"}, "table neverMade error", "TableNotFound). Check JOBS_TABLE"),
-        ({"RESULTS_QUEUE": "never-made"}, "queue never-made error", "QueueNotFound). Check the names"),
-        ({"INPUT_CONTAINERS": "never-made"}, "container never-made error", "ContainerNotFound). Check the names"),
-        ({"RESULTS_CONTAINER": "never-made"}, "result blobs error", "ContainerNotFound). Check the names"),
-        ({"KEY_VAULT_URL": "https://127.0.0.1:9"}, "Key Vault error", "Check the address"),
         ({"KEY_VAULT_URL": ""}, "Key Vault warning", "KEY_VAULT_URL is not set"),
         ({"KEY_VAULT_CA_FILE": "/gone/ca.pem"}, "settings error KEY_VAULT_CA_FILE must", "when the stack stops"),
         ({"JobStorage": NOWHERE}, "storage error Storage did not answer", "The setting is JobStorage."),
@@ -86,8 +103,6 @@ async def count_messages(harness: Harness) -> list[int]:
             "static connection ok",
             "app's identity for x.openai.azure.com",
         ),
-        ({"ALLOWED_ENDPOINT_SUFFIXES": "com"}, "ALLOWED_ENDPOINT_SUFFIXES error com:", "anybody"),
-        ({"ALLOWED_SCOPES": "https://vault.azure.net/.default"}, "ALLOWED_SCOPES error https", "opens the app's own"),
         ({"ALLOWED_ENTRA_HOSTS": "*.contoso.com"}, "settings error ALLOWED_ENTRA_HOSTS must be hosts", "entry 1"),
     ],
 )

@@ -15,7 +15,7 @@ from shared.retention.export_directory import LISTS
 from shared.storage.base import Row
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT, blocks
-from tests.support.harness import Customer
+from tests.support.harness import Customer, Harness
 
 PAGE = (ROOT / "docs/retention.md").read_text()
 COMMANDS = [
@@ -24,6 +24,12 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python -m aijobs")
 ]
+
+
+@pytest.fixture
+def harness(own_table: Harness) -> Harness:
+    """With a table of their own, since `export --all` writes each customer there is."""
+    return own_table
 
 
 @pytest.fixture

@@ -285,35 +285,40 @@ async def test_a_connection_test_is_exported_like_a_job(cli: CliRunner, customer
     assert [18] == [value for _, owner, value in system.counted if owner == "cus_6"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "secret", "words"),
-    [
-        ("stripe", None, "The secret export--checked doesn't exist."),
-        ("stripe", "two words", "The secret export--checked is not a key: one word of ASCII characters."),
-        ("stripe", "sk_test_1", "It has a secret, and no error is on record."),
-        ("twin", "sk_test_1", "It has the same key as the export before: "),
-        ("cloudevents", "sk_test_1", "The secret export--checked is not a signing secret: `whsec_` and base64"),
-        ("cloudevents", WHSEC, "It has a secret, and no error is on record."),
-    ],
-)
-async def test_doctor_checks_the_secrets_of_exports(cli: CliRunner, kind: str, secret: str | None, words: str):
-    """Before anything is sent: what is wrong with the secret, in words that don't have it."""
-    stripe = {"name": "checked", "kind": "stripe", "event_name": "x", "value": "calls"}
-    entries = {
-        "stripe": [stripe],
-        "twin": [stripe | {"name": "before"}, stripe],
-        "cloudevents": [{"name": "checked", "kind": "cloudevents", "url": "https://hooks.contoso.com"}],
-    }
-    cli.harness.put_secret("export--before", "sk_test_1")
-    cli.harness.vault.secrets.live.pop("export--checked", None)
-    if secret is not None:
-        cli.harness.put_secret("export--checked", secret)
-    await cli.harness.services.table.delete([Row(PARTITION, "~checked", {})])
-    document = json.loads((await cli.with_settings(USAGE_EXPORTS=json.dumps(entries[kind])).run("doctor --json")).out)
+SOUND = "It has a secret, and no error is on record."
+CHECKED = {
+    "absent": ("stripe", None, "The secret export--absent doesn't exist."),
+    "spaced": ("stripe", "two words", "The secret export--spaced is not a key: one word of ASCII characters."),
+    "first": ("stripe", "sk_test_1", SOUND),
+    "twin": ("stripe", "sk_test_1", "It has the same key as the export first: "),
+    "unsigned": (
+        "cloudevents",
+        "sk_test_2",
+        "The secret export--unsigned is not a signing secret: `whsec_` and base64",
+    ),
+    "signed": ("cloudevents", WHSEC, SOUND),
+}
+"""By the export's name, its kind and secret, and what is said about it."""
 
-    (finding,) = [each for each in document["findings"] if each["check"] == "export checked"]
-    assert finding["message"].startswith(words)
-    assert ("ok" if "no error is on record" in words else "error") == finding["verdict"]
+
+async def test_doctor_checks_the_secrets_of_exports(cli: CliRunner):
+    """Before anything is sent: what is wrong with the secret, in words that don't have it."""
+    stripe = {"kind": "stripe", "event_name": "x", "value": "calls"}
+    for name, (_, secret, _) in CHECKED.items():
+        if secret is not None:
+            cli.harness.put_secret(f"export--{name}", secret)
+    entries = [
+        {"name": name, **(stripe if kind == "stripe" else {"kind": kind, "url": f"https://{name}.contoso.com"})}
+        for name, (kind, _, _) in CHECKED.items()
+    ]
+    document = json.loads((await cli.with_settings(USAGE_EXPORTS=json.dumps(entries)).run("doctor --json")).out)
+
+    findings = {each["check"]: each for each in document["findings"]}
+    for name, (_, _, words) in CHECKED.items():
+        finding = findings[f"export {name}"]
+        assert finding["message"].startswith(words)
+        assert ("ok" if words == SOUND else "error") == finding["verdict"]
+    assert not [secret for _, secret, _ in CHECKED.values() if secret and secret in json.dumps(document)]
 
 
 async def test_doctor_names_a_lag_and_a_missing_queue(cli: CliRunner):

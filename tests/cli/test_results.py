@@ -245,9 +245,9 @@ async def test_usage_is_verified(cli: CliRunner, customer: Customer):
 
 async def test_expired_months_are_not_verified(cli: CliRunner, customer: Customer):
     """Of an expired month, a placeholder can be left for a marker of a later one. It is no usage without a rollup."""
-    cli, table = cli.with_settings(RETAIN_USAGE_MONTHS="3"), cli.harness.services.table
+    cli, table = cli.with_settings(RETAIN_USAGE_MONTHS="1"), cli.harness.services.table
     label = (await cli.harness.services.connections.resolve(customer.name, "default")).label()
-    labels, expired = RecordLabels(customer.name, "old", "chat", "gpt-4o", label), now() - timedelta(days=5 * 31)
+    labels, expired = RecordLabels(customer.name, "old", "chat", "gpt-4o", label), now() - timedelta(days=3 * 31)
     for at in (expired, now() - timedelta(days=3)):
         await table.insert(usage_rows(labels, [UNANSWERED], at, suffix=placeholder_suffix(1))[0])
     while await Rollups(table).advance(customer.name, ()):
