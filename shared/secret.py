@@ -29,14 +29,26 @@ class Secret:
     Two secrets are compared in constant time.
     """
 
-    __slots__ = ("__value",)
+    __slots__ = ("__forms", "__value")
 
     def __init__(self, value: str) -> None:
         self.__value = value
+        self.__forms = _forms(value)
 
     def reveal(self) -> str:
         """Return the text itself: to authenticate, decode, redact, store, sign or connect. Never to show it."""
         return self.__value
+
+    def may_be_in(self, text: str | bytes) -> bool:
+        """
+        Return whether a text has the part of the secret that is the same however it is spelled. Most texts have not.
+
+        A key that is a placeholder (see _PLACEHOLDER), or has fewer than four characters, is not secret.
+        """
+        if not self.__forms:
+            return False
+        lowered, (core, *encoded) = text.lower(), self.__forms
+        return core in lowered if isinstance(lowered, str) else any(form in lowered for form in encoded)
 
     def __repr__(self) -> str:
         return "***"
@@ -64,19 +76,15 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
     """
     Return `text` with `***` in place of the secret.
 
-    The secret is also found in another case, as in a host, URL-encoded or JSON-escaped, and in bytes as UTF-16. A key
-    that is a placeholder (see _PLACEHOLDER), or has fewer than four characters, is not secret. Takes linear time: to
-    that end, a key that keeps repeating its own beginning is only found as it usually is written.
+    The secret is also found in another case, as in a host, URL-encoded or JSON-escaped, and in bytes as UTF-16. What is
+    not secret stays (see Secret.may_be_in). Takes linear time: to that end, a key that keeps repeating its own
+    beginning is only found as it usually is written.
     """
+    if not secret.may_be_in(text):
+        return text
     key = secret.reveal()
-    if not _SHORTEST <= len(key) <= len(text) or _is_placeholder(key):
-        return text
     if isinstance(text, str):
-        if _core(key).lower() not in text.lower():
-            return text
         return _replace_all(text, _usual_spellings(key)) if _repeats(key) else re.sub(_pattern(key), "***", text)
-    if not may_contain(text, secret):
-        return text
     if _repeats(key):
         return _replace_all(text.decode("latin-1"), _usual_spellings(key)).encode("latin-1")
     text = re.sub(_pattern(key).encode(), b"***", text)
@@ -88,12 +96,6 @@ def redact(text: AnyStr, secret: Secret) -> AnyStr:
 def longest_spelling(secret: Secret) -> int:
     """Return the bytes that the secret has at most, escaped for JSON within JSON: a chunk may end within it."""
     return _LONGEST_ESCAPE * len(secret.reveal())
-
-
-def may_contain(data: bytes, secret: Secret) -> bool:
-    """Return whether data has the part of the secret that is the same in every form. Most data has not."""
-    lowered, core = data.lower(), _core(secret.reveal()).lower()
-    return any(core.encode(encoding) in lowered for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 
 
 def _is_placeholder(key: str) -> bool:
@@ -126,9 +128,15 @@ def _usual_spellings(key: str) -> set[str]:
     return {key, key.lower(), quote(key, safe=""), escaped, escaped.replace("/", r"\/")}
 
 
-def _core(key: str) -> str:
-    """The longest part of the key that is the same in every encoding. A text without it does not contain the key."""
-    return max(re.findall(r"[A-Za-z0-9]+", key), key=len, default="")
+def _forms(key: str) -> tuple[str, bytes, bytes, bytes] | None:
+    """
+    The longest part of the key that is the same however it is spelled, in lower case, and its bytes: a text without it
+    does not contain the key. None: the key is not secret.
+    """
+    if len(key) < _SHORTEST or _is_placeholder(key):
+        return None
+    core = max(re.findall(r"[A-Za-z0-9]+", key), key=len, default="").lower()
+    return core, core.encode(), core.encode("utf-16-le"), core.encode("utf-16-be")
 
 
 def _pattern(key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -242,6 +243,7 @@ class Action(Protocol):
         """
 
 
+@cache
 def action_named(name: str) -> Action:
     """Return the module of an action. Raises InvalidJob for a name that this version does not serve."""
     if name not in _ACTIONS and name not in WITHOUT_CONNECTION:

@@ -77,10 +77,11 @@ class PriceBooks:
 
         Raises StorageUnavailable.
         """
-        async with self._reading:
-            if self.clock() - self._read_at >= FRESH_S:
-                await self._read()
-            return None if self._current is None else self._current[1]
+        if self.clock() - self._read_at >= FRESH_S:
+            async with self._reading:
+                if self.clock() - self._read_at >= FRESH_S:
+                    await self._read()
+        return None if self._current is None else self._current[1]
 
     async def current(self) -> PublishedBook | None:
         """Return the book in use, read anew; None if there is none. Raises StorageUnavailable."""

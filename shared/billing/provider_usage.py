@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from shared.contract.usage import COUNTS, Usage
+from shared.contract.usage import Usage
 
+_NOTHING = Usage(calls=1, consistent=True)
 _MAX_COUNT = 2**31 - 1
 """Of a table's whole number. A larger count is not a count."""
 _INPUT = ("prompt_tokens", "input_tokens")
@@ -69,10 +70,11 @@ def read_usage(usage: Any) -> Usage | None:
         image_output_tokens=_count(out, "image_tokens"),
         seconds=_seconds(usage),
         derived=derived,
+        consistent=True,
     )
-    if all(getattr(result, name) is None for name in COUNTS):
+    if result == _NOTHING:
         return None
-    return msgspec.structs.replace(result, consistent=_is_consistent(result))
+    return result if _is_consistent(result) else msgspec.structs.replace(result, consistent=False)
 
 
 def _unwrapped(usage: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,7 +137,7 @@ def _is_consistent(usage: Usage) -> bool:
 
 
 def _fit(whole: int | None, *parts: int | None) -> bool:
-    return whole is None or sum(filter(None, parts)) <= whole
+    return whole is None or sum([part for part in parts if part]) <= whole
 
 
 def _object(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
@@ -152,7 +154,7 @@ def _first(first: int | None, second: int | None) -> int | None:
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     count = None
-    for name in names:
+    for name in names if usage else ():
         if name in usage:
             count = _first(count, _whole(usage[name]))
     return count

@@ -97,13 +97,14 @@ class Attempt:
 
     async def stored_steps(self) -> list[StepRecord]:
         """Return the steps that earlier attempts have stored, and count them as billed. Raises StorageUnavailable."""
-        async with self._writing:
-            if self._stored is None:
-                self._stored = await self.ledger.steps(self.lease)
-                self.usage.billed = sum((step.usage for step in self._stored), Usage())
-                if not any(step.key == OUTCOME_STEP for step in self._stored):
-                    self.usage.add_crashed_attempts()
-            return self._stored
+        if self._stored is None:
+            async with self._writing:
+                if self._stored is None:
+                    self._stored = await self.ledger.steps(self.lease)
+                    self.usage.billed = sum((step.usage for step in self._stored), Usage())
+                    if not any(step.key == OUTCOME_STEP for step in self._stored):
+                        self.usage.add_crashed_attempts()
+        return self._stored
 
     async def save_step(self, step: StepRecord, calls: Sequence[Call]) -> None:
         """Store a step, together with those that wait to be stored. Raises LeaseLost, StorageUnavailable."""

@@ -12,10 +12,10 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from types import FrameType
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from shared.errors import RetryLater, StorageUnavailable, UpstreamFacts
 from shared.storage.base import MAX_HIDDEN_S
@@ -41,33 +41,51 @@ class CallCutOff(WorkerStopping):
 
 
 class Call:
-    """A call, with the waits before and between its tries."""
+    """A call, with the waits before and between its tries. It is among `calls` while it lasts."""
 
-    def __init__(self, drain: Drain) -> None:
+    def __init__(self, drain: Drain, calls: set[Call]) -> None:
         self.timeout = asyncio.timeout(None)
         self.is_sent = False
         """Whether a try of it is under way: sent, or being sent. Until then it waits for an address or a socket."""
-        self._drain = drain
+        self._drain, self._calls = drain, calls
+
+    async def __aenter__(self) -> Self:
+        self._drain.check()
+        await self.timeout.__aenter__()
+        self._calls.add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._calls.discard(self)
+        try:
+            await self.timeout.__aexit__(kind, error, trace)
+            if isinstance(error, TimeoutError):
+                raise error
+        except TimeoutError:
+            self._drain.check()  # it was the stop that has ended its wait
+            raise
 
     def begin(self) -> None:
         """Call this before the first byte of a try. Raises WorkerStopping: then nothing may be sent any more."""
         self._drain.check()
         self.is_sent = True
 
-    @contextmanager
-    def one_try(self) -> Iterator[None]:
+    def one_try(self) -> AbstractContextManager[None]:
         """Wrap each try in it. If the stop ends it, raises CallCutOff, or WorkerStopping if nothing was sent."""
         self._drain.check()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self.timeout.expired():
-                raise
-            if self.is_sent:
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        was_sent, self.is_sent = self.is_sent, False
+        if isinstance(error, asyncio.CancelledError) and self.timeout.expired():
+            if was_sent:
                 raise CallCutOff("The worker stopped during a call, which may have been billed.") from None
             raise WorkerStopping("The worker stops.") from None
-        finally:
-            self.is_sent = False
 
     async def wait(self, seconds: float) -> float:
         """Wait before another try. Return the seconds that the stop has left of the wait, 0 if it is over."""
@@ -109,20 +127,9 @@ class Drain:
             self._invocations.add(task)
             task.add_done_callback(self._invocations.discard)
 
-    @asynccontextmanager
-    async def call(self) -> AsyncIterator[Call]:
+    def call(self) -> Call:
         """Wrap a call in it, and its waits. Raises WorkerStopping if the worker stops, or does so while it waits."""
-        self.check()
-        call = Call(self)
-        try:
-            async with call.timeout:
-                self._calls.add(call)
-                yield call
-        except TimeoutError:
-            self.check()  # it was the stop that has ended its wait
-            raise
-        finally:
-            self._calls.discard(call)
+        return Call(self, self._calls)
 
     async def hand_over(self, reason: RetryLater, requeue: Callable[[RetryLater], Awaitable[None]]) -> RetryLater:
         """

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.contract.usage import Usage
 from shared.errors import AlreadyRunning, LeaseLost
@@ -42,8 +42,7 @@ _STATES_AFTER = {"running": {"running"}, "waiting": {"running", "waiting", "canc
 """By the state that a lease's write sets: the states in which its row may be found if the write is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """One attempt's right to run a job, and what the job's row says about earlier attempts."""
 
     customer: str
@@ -62,7 +61,7 @@ class Lease:
     """Earlier attempts without a result: the worker died, or Storage did not keep their result."""
     crashed_attempts: tuple[int, ...] = ()
     """Attempts whose worker died and that have no usage record yet."""
-    unrecoverable_usage: Usage = field(default_factory=Usage)
+    unrecoverable_usage: Usage = msgspec.field(default_factory=Usage)
     """What earlier attempts have consumed whose responses could not be kept. Its usage records are written."""
     reason: str = ""
     """Why the last attempt came to nothing."""
@@ -84,7 +83,7 @@ class Lease:
     """It has waited for a batch, and has no step."""
     skipped: str = ""
     """The connections of the job's list that could not serve it, as JSON; empty: none."""
-    began: float = field(default_factory=time.perf_counter, compare=False)
+    began: float = msgspec.field(default_factory=time.perf_counter)
     """When this attempt's claim began, on `time.perf_counter()`'s clock."""
     incarnation: str = ""
     """

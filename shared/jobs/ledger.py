@@ -8,11 +8,11 @@ lost its lease changes nothing. Changes of jobs that nobody runs are in `job_upd
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.billing.usage_records import metered_key, on_time
 from shared.clock import now

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,18 +43,19 @@ class TimeBudget:
         left_s = self.seconds_left()
         self.ends_at, self._ends_at_deadline = time.monotonic() + min(ATTEMPT_S, left_s), left_s <= ATTEMPT_S
 
-    @contextmanager
-    def calling(self) -> Iterator[None]:
+    def calling(self) -> AbstractContextManager[None]:
         """Count the time of a call, once if there are others at the same time."""
+        return self
+
+    def __enter__(self) -> None:
         if not self._calls:
             self._calling_since = time.perf_counter()
         self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self.upstream_s += time.perf_counter() - self._calling_since
+
+    def __exit__(self, *_: object) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self.upstream_s += time.perf_counter() - self._calling_since
 
     def seconds_left(self) -> float:
         """Return the seconds until the job's deadline; below zero once it has passed."""

@@ -28,6 +28,7 @@ class Connection(Sender):
     def __init__(self) -> None:
         super().__init__()
         self.idle_since = 0.0
+        self._poll: select.poll | None = None
         self._parser = _new_parser(self)
         self._begin_head()
 
@@ -72,9 +73,10 @@ class Connection(Sender):
         """
         if not self.is_open or self._transport is None:
             return False
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLOUT)
-        return [events for _, events in poll.poll(0)] == [select.POLLOUT]
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLOUT)
+        return [events for _, events in self._poll.poll(0)] == [select.POLLOUT]
 
     # What the loop calls.
 

@@ -102,7 +102,7 @@ def _quoted(text: str) -> str:
 
 def _property(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, datetime):
-        return "Edm.DateTime", f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+        return "Edm.DateTime", f"{value.astimezone(UTC).isoformat(timespec='microseconds').removesuffix('+00:00')}Z"
     if isinstance(value, bytes):
         return "Edm.Binary", b64encode(value).decode()
     if isinstance(value, float) and math.isfinite(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from shared.errors import ProviderUnavailable, UpstreamFacts, UpstreamTimeout
@@ -36,11 +36,11 @@ class Sending:
         self.has_begun = True
 
 
-@contextmanager
-def mapped_errors(host: str, target: Target, timeout_s: float, begin: Begin = do_nothing) -> Iterator[Sending]:
+def mapped_errors(
+    host: str, target: Target, timeout_s: float, begin: Begin = do_nothing
+) -> AbstractContextManager[Sending]:
     """Raise whatever prevents a response as one of our errors."""
-    with mapped_step(Sending(host, begin), target, timeout_s) as sending:
-        yield sending
+    return mapped_step(Sending(host, begin), target, timeout_s)
 
 
 @contextmanager

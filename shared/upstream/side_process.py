@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from shared.errors import ProviderUnavailable
-from shared.secret import Secret, may_contain
+from shared.secret import Secret
 from shared.upstream.side_child import TOO_MUCH, redact_key
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class SideProcess:
         """Return `body` as `shared.secret.redact` does. Raises ProviderUnavailable as `call`."""
         overlap = 2 * len(secret.reveal())  # in UTF-16, a key has twice as many bytes
         for start in range(0, len(body), _PIECE_BYTES):
-            if may_contain(body[max(0, start - overlap) : start + _PIECE_BYTES], secret):
+            if secret.may_be_in(body[max(0, start - overlap) : start + _PIECE_BYTES]):
                 return await self.call(customer, redact_key, body, secret.reveal())
             await asyncio.sleep(0)
         return body

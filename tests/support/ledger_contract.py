@@ -11,12 +11,13 @@ import contextlib
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from shared.contract.job import Job
 from shared.contract.result import Usage
@@ -101,7 +102,8 @@ class LedgerContract:
         values = await case.values()
         left_s = (values.pop("lease_until") - datetime.now(UTC)).total_seconds()
         expected = first_lease(case.customer, "job-1", SUBMITTED, lease.started_at)
-        assert replace(expected, owner=lease.owner, etag=lease.etag, incarnation=lease.incarnation) == lease
+        own = {"owner": lease.owner, "etag": lease.etag, "began": lease.began}
+        assert structs.replace(expected, incarnation=lease.incarnation, **own) == lease
         expected_values = lease_values(lease, SUBMITTED, LEASE_S) | {
             "incarnation": lease.incarnation,
             "fingerprint": "fingerprint",
@@ -127,7 +129,8 @@ class LedgerContract:
         assert [expected] * 2 == [record, again]
         assert "" == (await case.ledger.submit(bare, fingerprint="fingerprint", submitted_at=earlier)).model
         first = first_lease(case.customer, "job-1", earlier, lease.started_at)
-        assert replace(first, owner=lease.owner, etag=lease.etag, incarnation=incarnation) == lease
+        own = {"owner": lease.owner, "etag": lease.etag, "began": lease.began}
+        assert structs.replace(first, incarnation=incarnation, **own) == lease
         assert 8 == len(incarnation)
         assert incarnation != (await case.values("job-2"))["incarnation"]
         with pytest.raises(JobConflict):

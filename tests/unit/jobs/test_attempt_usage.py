@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from shared.billing.usage import Call
 from shared.contract.job import Job
@@ -30,8 +31,9 @@ def fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def usage_of(**values: Any) -> AttemptUsage:
     """The usage of an attempt; `values` replace its lease's."""
-    lease = replace(first_lease("acme", "job-1", MOMENT, MOMENT), incarnation="0123abcd", attempt=2)
-    return AttemptUsage(Job(customer="acme", action="chat", job_id="job-1", model="m"), replace(lease, **values))
+    given: dict[str, Any] = {"incarnation": "0123abcd", "attempt": 2, **values}
+    lease = structs.replace(first_lease("acme", "job-1", MOMENT, MOMENT), **given)
+    return AttemptUsage(Job(customer="acme", action="chat", job_id="job-1", model="m"), lease)
 
 
 def response(prompt_tokens: int) -> Response:

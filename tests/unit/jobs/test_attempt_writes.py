@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from shared.billing.usage import Call
 from shared.clock import now
@@ -130,7 +131,7 @@ async def test_a_renewal_writes_what_waits(table: ObservedTable, time: Simulated
 async def test_a_lease_whose_claim_took_long_is_renewed_at_once(table: ObservedTable):
     """The claim has set the lease's end, and may have waited for other jobs' transactions since."""
     attempt = await start(table)
-    attempt.lease = replace(attempt.lease, began=attempt.lease.began - attempt.ledger.lease_s)
+    attempt.lease = structs.replace(attempt.lease, began=attempt.lease.began - attempt.ledger.lease_s)
 
     async with attempt:
         await asyncio.sleep(0.01)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shared.contract.result import Usage
 from shared.jobs.lease import (
@@ -51,7 +51,8 @@ def test_the_first_lease_is_attempt_1():
     leases = [first_lease("acme", "job-1", SUBMITTED, START) for _ in range(50)]
 
     for lease in leases:
-        assert Lease("acme", "job-1", 1, SUBMITTED, START, lease.owner, "", incarnation=lease.incarnation) == lease
+        own: dict[str, Any] = {"incarnation": lease.incarnation, "began": lease.began}
+        assert Lease("acme", "job-1", 1, SUBMITTED, START, lease.owner, "", **own) == lease
     assert 50 == len({lease.owner for lease in leases}) == len({lease.incarnation for lease in leases})
     assert 8 == len(new_incarnation())
 
@@ -65,7 +66,7 @@ def test_the_next_lease_continues_the_job():
     lease = next_lease(row(attempt=3, **same, **columns), MOMENT)
 
     expected = Lease("acme", "job-1", 4, SUBMITTED, START, lease.owner, 'W/"7"', **same, incarnation="0123abcd")
-    assert replace(expected, crashed_attempts=(1, 2), unrecoverable_usage=usage) == lease
+    assert replace(expected, crashed_attempts=(1, 2), unrecoverable_usage=usage, began=lease.began) == lease
 
 
 def test_a_queued_job_starts_now():
@@ -74,7 +75,7 @@ def test_a_queued_job_starts_now():
 
     lease = next_lease(queued, MOMENT)
 
-    assert Lease("acme", "job-1", 1, SUBMITTED, MOMENT, lease.owner, "e") == lease
+    assert Lease("acme", "job-1", 1, SUBMITTED, MOMENT, lease.owner, "e", began=lease.began) == lease
 
 
 @every_row(
@@ -140,4 +141,4 @@ def test_a_row_says_what_its_lease_says():
     } == values
     again = next_lease(row(**values), MOMENT + timedelta(seconds=90))
     expected = replace(lease, attempt=5, failed_attempts=2, crashed_attempts=(1, 2, 4), owner=again.owner)
-    assert replace(expected, reason=f"{DIED} Before that: Slow down.") == again
+    assert replace(expected, reason=f"{DIED} Before that: Slow down.", began=again.began) == again
