@@ -98,14 +98,15 @@ class Worker:
             invocation_request_native(invocation_id, function.function_id, list(inputs.items()), dict(trigger_metadata))
         )
         try:
-            await asyncio.wait({task})
-            if task.cancelled() or task.exception() is not None:
-                error = "CancelledError" if task.cancelled() else type(task.exception()).__name__
-                raise NoResponse(f"{function_name} raised {error}, to which Azure's worker never responds.")
+            ok, returned, outputs, message, traceback = await task
+        except BaseException as exc:
+            own = asyncio.current_task()
+            if own is not None and own.cancelling():
+                raise  # it is this host that stops
+            error = type(exc).__name__
+            raise NoResponse(f"{function_name} raised {error}, to which Azure's worker never responds.") from None
         finally:
-            task.cancel()
             del self.running[invocation_id]
-        ok, returned, outputs, message, traceback = task.result()
         return Invocation(
             invocation_id,
             ok,
