@@ -77,7 +77,7 @@ class RecordLabels:
 
     def key(self, kind: str, at: datetime, ending: str = "") -> str:
         """Return the key of a record (`u`), marker (`m`) or closed job (`c`)."""
-        return "_".join((kind, at.date().isoformat(), self.job_id, *filter(None, (self.incarnation, ending))))
+        return "_".join((kind, at.isoformat()[:10], self.job_id, *filter(None, (self.incarnation, ending))))
 
 
 def usage_rows(labels: RecordLabels, calls: Sequence[Call], at: datetime, *, suffix: str = "") -> list[Row]:
@@ -212,7 +212,7 @@ def on_time(rows: Sequence[Row], at: datetime) -> Sequence[Row]:
     A transaction with such rows must be one that was not made yet. That is so if it repeats the earlier one's operation
     id at the same etag: only one of the two can be made.
     """
-    oldest = (at - LATEST_WRITE).date().isoformat()
+    oldest = (at - LATEST_WRITE).isoformat()[:10]
     late = [row for row in rows if row.key[_DAY] < oldest and _is_dated(row.key)]
     if not late:
         return rows
@@ -237,7 +237,7 @@ def possible_keys(row: Row, at: datetime) -> list[str]:
 
 
 def _moved(key: str, at: datetime) -> str:
-    return f"{key[: _DAY.start]}{at.date()}{key[_DAY.stop :]}"
+    return f"{key[: _DAY.start]}{at:%Y-%m-%d}{key[_DAY.stop :]}"
 
 
 def _new_values(row: Row, keys: Mapping[str, str], at: datetime) -> dict[str, Any]:

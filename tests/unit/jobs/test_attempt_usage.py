@@ -31,8 +31,8 @@ def fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def usage_of(**values: Any) -> AttemptUsage:
     """The usage of an attempt; `values` replace its lease's."""
-    given: dict[str, Any] = {"incarnation": "0123abcd", "attempt": 2, **values}
-    lease = structs.replace(first_lease("acme", "job-1", MOMENT, MOMENT), **given)
+    values = {"incarnation": "0123abcd", "attempt": 2, **values}
+    lease = structs.replace(first_lease("acme", "job-1", MOMENT, MOMENT), **values)
     return AttemptUsage(Job(customer="acme", action="chat", job_id="job-1", model="m"), lease)
 
 
