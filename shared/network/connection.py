@@ -69,9 +69,10 @@ class Connection(Sender):
 
         An idle connection on which something can be read was closed by the other side, although the event loop has not
         seen that yet. A request on it would fail, and nobody would know whether it was read. One on which nothing can
-        be written has a server that answered before it had the request, and may never read the rest.
+        be written, or something still waits to be, has a server that answered before it had the request, and may never
+        read the rest.
         """
-        if not self.is_open or self._transport is None:
+        if not self.is_open or self._transport is None or self._transport.get_write_buffer_size():
             return False
         if self._poll is None:
             self._poll = select.poll()
