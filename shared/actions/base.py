@@ -25,10 +25,7 @@ from shared.upstream.messages import Operation, Response
 
 T = TypeVar("T")
 
-_ACTIONS = (
-    *("chat", "multi_chat", "image", "summarize", "embed", "raw"),
-    *("edit_image", "transcribe", "speak", "respond"),
-)
+_ACTIONS = ("chat", "multi_chat", "image", "summarize", "embed", "raw", "edit_image", "transcribe", "speak", "respond")
 WITHOUT_CONNECTION = frozenset({"statement"})
 """Actions that call no endpoint, and so are no callers': their jobs need no connection."""
 

@@ -177,8 +177,7 @@ class Attempt:
             try:
                 return await work()
             except StorageUnavailable:
-                wait_s = next(self._waits, None)
-                if wait_s is None:
+                if (wait_s := next(self._waits, None)) is None:
                     raise
             await asyncio.sleep(wait_s)
 
