@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from aiohttp import web
 
 from shared.contract.job import ACTIONS
+from shared.jobs.worker import Worker
 from shared.services import build
 from shared.settings import read_settings
-from shared.storage.base import Queues
+from shared.storage.base import Blobs, Queues
 from tests.support.endpoint import Answer, completion, error, reply, reset, truncated, usual
 from tests.support.harness import Customer, Harness, delivery
 from tests.support.input_blobs import with_blobs
 from tests.support.log_texts import log_texts
+from tests.support.workers import without_storage
 
 KEY = "MARKED-0123456789abcdef-KEY"
 
@@ -92,6 +94,8 @@ ANSWERS: dict[str, tuple[Answers, dict[str, Any]]] = {
 COMMON = {"403", "404", "422", "500", "reset", "truncated"}
 """What becomes of these no action decides: one of each provider's API meets them, and one whose result is a blob."""
 FEW = ("chat", "chat-claude", "image", "raw")
+ON_STORAGE = {"success that quotes the key", "requeued"}
+"""These write results, blobs and all messages: with the others, Storage would do nothing that it does not do there."""
 
 
 @pytest.fixture(name="harness")
@@ -110,22 +114,60 @@ class _UndelayedQueues:
         await self._queues.send(queue, body)
 
 
-async def _stored(harness: Harness, customers: list[Customer]) -> list[str]:
-    """Return the customers' rows and result blobs."""
-    stored = [repr(row) for customer in customers for row in await customer.rows()]
-    container = harness.blobs.get_container_client(harness.environment["RESULTS_CONTAINER"])
-    for customer in customers:
-        async for name in container.list_blob_names(name_starts_with=customer.name):
-            stored.append(str(await (await container.download_blob(name)).readall()))
-    return stored
+class _Storage(Protocol):
+    """What the jobs write to, and what they have written."""
+
+    worker: Worker
+    blobs: Blobs | None
+
+    async def stored(self, customers: Sequence[Customer]) -> list[str]:
+        """Return the customers' rows and result blobs."""
+
+    async def take(self, queue: str) -> list[bytes]:
+        """Take all messages out of a queue."""
 
 
-async def _messages(harness: Harness) -> dict[str, list[str]]:
+class _Azurite:
+    blobs = None
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+        self.worker = replace(harness.services, queues=_UndelayedQueues(harness.services.queues)).worker
+
+    async def stored(self, customers: Sequence[Customer]) -> list[str]:
+        stored = [repr(row) for customer in customers for row in await customer.rows()]
+        container = self._harness.blobs.get_container_client(self._harness.environment["RESULTS_CONTAINER"])
+        for customer in customers:
+            async for name in container.list_blob_names(name_starts_with=customer.name):
+                stored.append(str(await (await container.download_blob(name)).readall()))
+        return stored
+
+    async def take(self, queue: str) -> list[bytes]:
+        return await self._harness.messages(queue)
+
+
+class _InMemory:
+    def __init__(self, harness: Harness) -> None:
+        app = without_storage(harness.services, harness.endpoint)
+        self.worker, self._memory = app.services.worker, app.memory
+        self.blobs = app.memory.blobs
+        self._results = harness.environment["RESULTS_CONTAINER"]
+
+    async def stored(self, customers: Sequence[Customer]) -> list[str]:
+        assert {customer.name for customer in customers} <= {partition for partition, _ in self._memory.table.rows}
+        blobs = [data for (container, _), (data, _) in self.blobs.blobs.items() if container == self._results]
+        return [*map(repr, self._memory.table.rows.values()), *map(str, blobs)]
+
+    async def take(self, queue: str) -> list[bytes]:
+        return [body for body, _ in self._memory.queues.sent.pop(queue, [])]
+
+
+async def _messages(harness: Harness, storage: _Storage) -> dict[str, list[str]]:
     """Take all messages out of these queues."""
     jobs, callbacks = harness.environment["JOBS_QUEUE"], harness.environment["CALLBACKS_QUEUE"]
     queues = {"jobs": jobs, "poison": f"{jobs}-poison", "callbacks": callbacks}
     queues["batches"] = harness.environment["BATCHES_QUEUE"]
-    return {name: [body.decode() for body in await harness.messages(queue)] for name, queue in queues.items()}
+    return {name: [body.decode() for body in await storage.take(queue)] for name, queue in queues.items()}
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -141,7 +183,8 @@ async def test_the_key_is_in_nothing_that_is_written(
     """
     caplog.set_level(logging.DEBUG)
     answers, options = ANSWERS[name]
-    worker = replace(harness.services, queues=_UndelayedQueues(harness.services.queues)).worker
+    storage: _Storage = _Azurite(harness) if name in ON_STORAGE else _InMemory(harness)
+    worker = storage.worker
     claude = {"endpoint": f"{harness.endpoint.url}/anthropic", "provider": "anthropic"}
     customers = {
         action: harness.customer(api_key=f"{KEY}-{action}", **(claude if action == "chat-claude" else {}))
@@ -157,14 +200,14 @@ async def test_the_key_is_in_nothing_that_is_written(
             action=action.partition("-")[0],
             options=options,
             output=output,
-            **await with_blobs(customer, {"input": JOBS[action]}),
+            **await with_blobs(customer, {"input": JOBS[action]}, blobs=storage.blobs),
         )
         deliveries.append(delivery(json.dumps(job).encode()))
 
     results = await asyncio.gather(*map(worker.process, deliveries))
-    messages = await _messages(harness)
+    messages = await _messages(harness, storage)
     dead_letters = await asyncio.gather(*map(worker.dead_letter, deliveries))
-    later_messages = await _messages(harness)
+    later_messages = await _messages(harness, storage)
 
     assert [] == [action for action, customer in customers.items() if not customer.account.received]
     for bodies, sent in ((results, messages), (dead_letters, later_messages)):
@@ -173,7 +216,7 @@ async def test_the_key_is_in_nothing_that_is_written(
         assert len(bodies) - bodies.count(None) == len(sent["callbacks"])
     leaks = {
         "result": [*map(str, results), *map(str, dead_letters)],
-        "stored": await _stored(harness, [*customers.values()]),
+        "stored": await storage.stored([*customers.values()]),
         "queues": [text for sent in (messages, later_messages) for texts in sent.values() for text in texts],
         "log": log_texts(caplog),
         "output": capfd.readouterr(),

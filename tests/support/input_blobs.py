@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from shared.storage.base import Blobs
 from tests.support.audio_samples import wav
 from tests.support.endpoint import pixels
 from tests.support.harness import Customer
@@ -15,8 +16,13 @@ NOTES = b"# The lease\n\nThe rent is 1,200 euros a month.\n"
 BLOBS: Mapping[str, bytes] = {"a.png": pixels(), "b.png": pixels(5, 3), "call.wav": wav(), "notes.md": NOTES}
 
 
-async def with_blobs(customer: Customer, members: Mapping[str, Any], **own: bytes) -> dict[str, Any]:
-    """Return a job's members with names of blobs, which are written; `own` are further ones, `x_wav` for `x.wav`."""
+async def with_blobs(
+    customer: Customer, members: Mapping[str, Any], *, blobs: Blobs | None = None, **own: bytes
+) -> dict[str, Any]:
+    """
+    Return a job's members with names of blobs, which are written, elsewhere than to Storage if there are `blobs`; `own`
+    are further ones, `x_wav` for `x.wav`.
+    """
     text = json.dumps(members)
     if PLACE_OF_INPUTS not in text:
         return dict(members)
@@ -24,5 +30,9 @@ async def with_blobs(customer: Customer, members: Mapping[str, Any], **own: byte
     client = customer.harness.blobs.get_container_client(container)
     for name, data in {**BLOBS, **{name.replace("_", "."): data for name, data in own.items()}}.items():
         if f"{PLACE_OF_INPUTS}{name}" in text:
-            await client.upload_blob(f"{customer.name}/inputs/{name}", data, overwrite=True)
+            path = f"{customer.name}/inputs/{name}"
+            if blobs is None:
+                await client.upload_blob(path, data, overwrite=True)
+            else:
+                await blobs.write(container, path, data, "application/octet-stream")
     return dict(json.loads(text.replace(PLACE_OF_INPUTS, f"{container}/{customer.name}/inputs/")))

@@ -234,6 +234,12 @@ def open_worker(
     return Worker(replace(services, **parts), memory, endpoint)
 
 
+def without_storage(services: Services, endpoint: Endpoint, **parts: Any) -> Worker:
+    """Return a worker with the settings, connections and client of these services, and with Storage in memory."""
+    parts = {"connections": services.connections, **parts}
+    return open_worker(endpoint, services.client, settings=services.settings, **parts)
+
+
 def delivery(body: bytes, message_id: str = "", submitted_at: datetime | None = None) -> Delivery:
     """Return a message as the queue delivers it; by default it was submitted just now."""
     return Delivery(body, message_id or str(uuid.uuid4()), submitted_at or datetime.now(UTC))
