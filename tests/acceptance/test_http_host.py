@@ -6,6 +6,7 @@ of the open port: large and slow bodies, line breaks, headers, paths, floods.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -35,11 +36,15 @@ REQUESTS = (ROOT / "test.http").read_text()
 MEDIA_TYPES = {"application/problem+json", "application/json", "text/html"}
 OPEN = {"health", "openapi", "docs", "console", "receive_webhook", "receive_provider_event"}
 BINDINGS = """
-import json, sys, function_app
+import importlib, json, os, sys, function_app
 loaded = [*sys.modules]
-functions = function_app.app.get_functions()
-bindings = {each.get_function_name(): json.loads(each.get_function_json()) for each in functions}
-print(json.dumps([loaded, bindings]))
+def bindings():
+    functions = function_app.app.get_functions()
+    return {each.get_function_name(): json.loads(each.get_function_json()) for each in functions}
+with_keys = bindings()
+os.environ["HTTP_AUTH"] = "entra"
+importlib.reload(function_app)
+print(json.dumps([loaded, with_keys, bindings()]))
 """
 
 
@@ -54,21 +59,21 @@ def headers_of(response: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in response.headers.items() if name != "date"}
 
 
-def python(code: str, environment: dict[str, str]) -> str:
-    """What a process that runs this code prints. Bytecode may be written, as on Azure."""
+@functools.cache
+def imported_app() -> Any:
+    """What importing the app loads; and its functions as the host indexes them, with keys and with Entra."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(
-        command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=True
-    ).stdout
+    command = [sys.executable, "-c", BINDINGS]  # bytecode may be written, as on Azure
+    return json.loads(
+        subprocess.run(command, cwd=ROOT, env=inherited, capture_output=True, text=True, check=True).stdout
+    )
 
 
-def http_triggers(**environment: str) -> tuple[set[str], dict[str, dict[str, Any]]]:
-    """What importing the app loads; and its HTTP triggers as the host indexes them, by the names of their functions."""
-    loaded, bindings = json.loads(python(BINDINGS, environment))
-    return set(loaded), {
+def http_triggers(functions: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The HTTP triggers, by the names of their functions."""
+    return {
         name: binding
-        for name, function in bindings.items()
+        for name, function in functions.items()
         for binding in function["bindings"]
         if binding["type"] == "httpTrigger"
     }
@@ -79,10 +84,10 @@ def test_each_route_is_a_function_with_its_level():
     The table of routes and the functions that the host indexes are the same. Health, the documentation and webhooks
     need no function key; everything else does. What only HTTP needs is imported with the first request.
     """
-    loaded, functions = http_triggers()
+    loaded, functions, _ = imported_app()
     triggers = {
         (name, trigger["authLevel"].lower(), *trigger["methods"], trigger["route"])
-        for name, trigger in functions.items()
+        for name, trigger in http_triggers(functions).items()
     }
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -95,12 +100,14 @@ def test_each_route_is_a_function_with_its_level():
         (route.name, levels.get(route.name, "function"), *route.methods, route.path) for route in ROUTES
     } == triggers
     assert "shared.http.messages" in loaded
-    assert set() == modules & loaded
+    assert set() == modules & {*loaded}
 
 
 def test_with_entra_no_route_needs_a_key():
     """App Service authentication is in front of the app, which requires a role."""
-    assert {"anonymous"} == {trigger["authLevel"].lower() for trigger in http_triggers(HTTP_AUTH="entra")[1].values()}
+    _, with_keys, with_entra = imported_app()
+    assert with_keys.keys() == with_entra.keys()
+    assert {"anonymous"} == {trigger["authLevel"].lower() for trigger in http_triggers(with_entra).values()}
 
 
 def test_prefix_is_the_hosts():

@@ -12,8 +12,6 @@ from tests.support.batch_rows import put_batch, put_lines
 from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
 
-LOOKS_AT_QUEUES = True
-
 
 async def listed(cli: CliRunner, line: str) -> list[dict[str, Any]]:
     """The batches in a list."""

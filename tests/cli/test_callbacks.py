@@ -13,7 +13,7 @@ from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
 from tests.support.signatures import new_secret
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = ("CALLBACKS_QUEUE",)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

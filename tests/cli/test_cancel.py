@@ -11,7 +11,7 @@ from shared.jobs.fingerprint import fingerprint
 from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = ("JOBS_QUEUE",)
 
 
 async def submit_three(cli: CliRunner, customer: Customer) -> None:

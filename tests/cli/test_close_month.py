@@ -13,8 +13,6 @@ from tests.support.cli_runner import CliRunner
 from tests.support.closable import MONTH, add_credit, add_usage, publish_prices, put_profile
 from tests.support.harness import Harness
 
-LOOKS_AT_QUEUES = True
-
 
 @pytest.fixture
 async def harness(own_harness: Harness) -> Harness:

@@ -22,8 +22,6 @@ from tests.support.harness import Customer
 from tests.support.rows import every_row
 from tests.support.source import parse
 
-LOOKS_AT_QUEUES = True
-
 PROGRAM = "python -m aijobs"
 
 

@@ -19,13 +19,13 @@ from aijobs import model_retirements
 from aijobs.setting_checks import check_settings
 from shared.services import build
 from shared.settings import find_faults, read_settings
-from tests.support.cli_runner import CliResult, CliRunner
+from tests.support.cli_runner import TRIGGER_QUEUES, CliResult, CliRunner
 from tests.support.deployment import ROOT, TEST
 from tests.support.harness import Harness
 from tests.support.rows import every_row
 from tests.support.wrong_settings import ACCOUNT, SETTINGS, URLS, Wrong, environment_with, wrong_cases
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = TRIGGER_QUEUES
 
 HOST = {
     "FUNCTIONS_WORKER_RUNTIME": "python",

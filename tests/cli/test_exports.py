@@ -31,8 +31,6 @@ from tests.support.exporting import WHSEC
 from tests.support.harness import Customer, Harness, open_harness
 from tests.support.rows import every_row
 
-LOOKS_AT_QUEUES = True
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stripe() -> AsyncIterator[tuple[Stripe, str]]:

@@ -27,7 +27,7 @@ from tests.support.harness import Customer
 from tests.support.rows import every_row
 from tests.support.source import parse
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = ("JOBS_QUEUE",)
 
 KEY = "sk-secret"
 

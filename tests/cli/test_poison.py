@@ -18,11 +18,11 @@ from shared.jobs.batch_message import encode_batch_message
 from shared.jobs.fingerprint import fingerprint
 from shared.storage.base import Row
 from tests.support.batch_rows import put_batch
-from tests.support.cli_runner import CliRunner
+from tests.support.cli_runner import TRIGGER_QUEUES, CliRunner
 from tests.support.endpoint import completion
 from tests.support.harness import Customer
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = TRIGGER_QUEUES
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.cli_runner import CliRunner
+from tests.support.cli_runner import TRIGGER_QUEUES, CliRunner
 from tests.support.harness import Customer
 from tests.support.http_client import send
 from tests.support.signatures import new_secret, signed
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = TRIGGER_QUEUES
 
 BODY = b'{"type": "batch.completed", "data": {"id": "batch_1"}}'
 

@@ -13,7 +13,7 @@ from tests.support.cli_runner import CliRunner
 from tests.support.endpoint import Answer, completion, error
 from tests.support.harness import Customer
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = ("JOBS_QUEUE",)
 
 
 async def work(cli: CliRunner) -> list[str]:

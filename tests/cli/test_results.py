@@ -19,7 +19,7 @@ from tests.support.cli_runner import CliRunner, current_errors
 from tests.support.endpoint import completion, error, images, pixels
 from tests.support.harness import Customer, Harness
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = ("JOBS_QUEUE",)
 
 
 async def work(cli: CliRunner) -> None:

@@ -24,7 +24,7 @@ from tests.support.faults import (
 )
 from tests.support.harness import Customer
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = ("JOBS_QUEUE",)
 
 
 async def queued_jobs(cli: CliRunner) -> list[dict[str, object]]:

@@ -28,7 +28,7 @@ from tests.support.loopback import serve
 from tests.support.queue_worker import queue_worker
 from tests.support.signatures import new_secret
 
-LOOKS_AT_QUEUES = True
+LOOKS_AT_QUEUES = ("JOBS_QUEUE",)
 
 KEY = "Zr8-fUnCtIoN_kEy=="
 

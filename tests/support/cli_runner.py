@@ -10,9 +10,10 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from aijobs.__main__ import run
 from aijobs.arguments.base import Parser
@@ -20,6 +21,10 @@ from aijobs.parser import make_parser
 from tests.support.harness import Harness
 
 ROOT = Path(__file__).parents[2]
+TRIGGER_QUEUES = tuple(
+    f"{setting}{suffix}" for setting in ("JOBS_QUEUE", "CALLBACKS_QUEUE", "BATCHES_QUEUE") for suffix in ("", "-poison")
+)
+"""The queues with a trigger: the settings that have their names."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +87,7 @@ class CliRunner:
         if environment is None:
             words += [] if "--settings" in words else ["--settings", "local.settings.json"]
             self.write_settings()
-        out, err, code = (io.StringIO(), io.StringIO(), 0) if columns is None else (Terminal(), Terminal(), 0)
-        size = {} if columns is None else {"COLUMNS": str(columns), "LINES": "24"}
-        with (
-            _process_state(self.directory, stdin, {**size, **(environment or {})}),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            try:
-                args = _parser().parse_args(words)
-            except SystemExit as exc:
-                code = int(exc.code or 0)
-            else:
-                code = await run(args)
-        assert "Traceback" not in err.getvalue()
-        return CliResult(code, out.getvalue(), err.getvalue())
+        return await run_words(words, self.directory, stdin=stdin, columns=columns, environment=environment or {})
 
     async def expect(self, line: str, code: int = 0, *, out: str = "", err: str = "", stdin: str = "") -> CliResult:
         """Run a command as `run`, and check its exit code, and that its streams contain these texts."""
@@ -127,6 +118,32 @@ class CliRunner:
         out, err = await process.communicate(stdin.encode())
         assert process.returncode is not None
         return CliResult(process.returncode, out.decode(), err.decode())
+
+
+async def run_words(
+    words: Sequence[str],
+    directory: Path,
+    *,
+    stdin: str = "",
+    columns: int | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> CliResult:
+    """Run a command in this process, in that directory; see `CliRunner.run`."""
+    out, err, code = (io.StringIO(), io.StringIO(), 0) if columns is None else (Terminal(), Terminal(), 0)
+    size = {} if columns is None else {"COLUMNS": str(columns), "LINES": "24"}
+    with (
+        _process_state(directory, stdin, {**size, **environment}),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            args = _parser().parse_args(words)
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        else:
+            code = await run(args)
+    assert "Traceback" not in err.getvalue()
+    return CliResult(code, out.getvalue(), err.getvalue())
 
 
 class Terminal(io.StringIO):

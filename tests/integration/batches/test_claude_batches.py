@@ -182,9 +182,13 @@ async def test_a_batch_is_found_among_others(work: Work, later: int):
     """On whichever page of the list it is, once it has ended; until then one may be it, of those with as many lines."""
     lines = await stored_lines(2)
     created = await work.batches.create(lines, begin=do_nothing)
-    another = {"requests": [{"custom_id": "theirs-0", "params": body(0)}]}
-    for _ in range(later):
+    if later:
+        another = {"requests": [{"custom_id": "theirs-0", "params": body(0)}]}
         await work.sdk.post("/v1/messages/batches", body=another, cast_to=object)
+        (*_, theirs) = work.account.batches.values()
+        for number in range(1, later):
+            alike = replace(theirs, id=f"msgbatch_{number}", times={**theirs.times})
+            work.account.batches[alike.id] = alike
     uncertain = await work.batches.find(lines)
     assert uncertain is not None
     assert (created.id, False) == (uncertain.id, uncertain.is_certain)
