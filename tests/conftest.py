@@ -7,6 +7,7 @@ import gc
 import importlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import certifi
 import pytest
@@ -18,6 +19,7 @@ from local.vault import server as vaults
 from shared.jobs import attempt as attempts
 from tests.support import authorities
 from tests.support import endpoint as endpoints
+from tests.support.distribution import LoadFileScheduling, Scheduling
 from tests.support.harness import Harness, open_harness
 from tests.support.property_tests import property_tests, shorten
 from tests.support.sampled import Sampled, sampled_of, sampled_tests
@@ -55,6 +57,12 @@ def _import_own_share(config: pytest.Config) -> None:
     for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
         with contextlib.suppress(Exception, pytest.skip.Exception):  # the collection reports it
             importlib.import_module(".".join(file.resolve().relative_to(config.rootpath).with_suffix("").parts))
+
+
+@pytest.hookimpl(optionalhook=True)  # xdist's, which may be turned off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Have one process import the providers' own packages."""
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest drops the tests that `-m` excludes
