@@ -26,6 +26,8 @@ MONTH = f"{_NEXT - timedelta(days=1):%Y-%m}"
 """The last month that can be closed: in a month's first hour, tests close the one before the last."""
 CLOSABLE_AT = _NEXT + CLOSABLE_AFTER
 DOCUMENT = DocumentId(MONTH)
+EARLIER = DocumentId(f"{_NEXT - timedelta(days=32):%Y-%m}")
+"""The month before that one."""
 CORRECTION = DocumentId(MONTH, 1)
 JOB_ID = f"statement-{MONTH}"
 

@@ -50,10 +50,15 @@ async def leases(table: CountedTable, number: int, customer: str = CUSTOMER) -> 
     return made
 
 
+def record_of(lease: Lease) -> Row:
+    """Return the usage record of a call that ends now: one of an earlier day would be written under a later one."""
+    return Row(lease.customer, f"u_{now():%Y-%m-%d}_{lease.job_id}_{lease.incarnation}_0000", {"calls": 1})
+
+
 async def end(ledger: Ledger, lease: Lease, result: bytes = b"{}", operation_id: str = "") -> None:
     """End a job with one usage record."""
-    record = Row(lease.customer, f"u_2026-11-30_{lease.job_id}_{lease.incarnation}_0000", {"calls": 1})
-    await ledger.complete(lease, result, status="succeeded", usage=[record], operation_id=operation_id)
+    usage = [record_of(lease)]
+    await ledger.complete(lease, result, status="succeeded", usage=usage, operation_id=operation_id)
 
 
 async def check(table: CountedTable, jobs: Sequence[Lease]) -> None:

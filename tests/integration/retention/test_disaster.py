@@ -28,14 +28,13 @@ from shared.contract.customer import CustomerState
 from shared.retention.customer_data import CustomerData
 from shared.retention.customer_import import CustomerImport, Imported
 from shared.retention.export_reader import ExportReader
-from tests.support.closable import DOCUMENT, MONTH, add_credit, add_usage, publish_prices
+from tests.support.closable import DOCUMENT, EARLIER, MONTH, add_credit, add_usage, publish_prices
 from tests.support.endpoint import Endpoint, completion, error
 from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import send
 
 pytestmark = pytest.mark.long
 NAMES = ("RESULTS_CONTAINER", "INPUT_CONTAINERS", "TEMPLATES_CONTAINER", "STATEMENTS_CONTAINER")
-EARLIER = DocumentId(f"{now().replace(day=1) - timedelta(days=45):%Y-%m}")
 
 
 @pytest_asyncio.fixture

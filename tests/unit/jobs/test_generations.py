@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from shared.clock import now
+from shared.clock import now, rfc3339
 from shared.errors import RateLimited, RetryLater, StorageUnavailable, UpstreamRetryLater
 from shared.jobs.drain import Drain
 from shared.jobs.envelope import decode_queued_job
@@ -131,7 +131,7 @@ ORDERS = [oldest, newest, list]
 
 @pytest.mark.parametrize(
     ("members", "operations"),
-    [({}, 2), ({"_envelope": {"submitted_at": "2026-11-30T06:00:00Z"}}, 1)],
+    [({}, 2), ({"_envelope": {"submitted_at": rfc3339(now())}}, 1)],
     ids=["a sender's, which is inserted in vain", "one of the app's, which is looked up"],
 )
 async def test_hidden_message_costs_one_read_and_publishes_nothing(
@@ -407,7 +407,7 @@ async def test_next_message_waits_shortly_for_the_release(case: Case):
     """It is sent before that, and may be quicker; another one of the same generation waits longer."""
     first = case.first()
     await case.worker.claim(case.customer, JOB, first.body)
-    later = json.loads(first.body) | {"_envelope": {"submitted_at": "2026-11-30T06:00:00Z", "generation": 1}}
+    later = json.loads(first.body) | {"_envelope": {"submitted_at": rfc3339(now()), "generation": 1}}
 
     await case.deliver(delivery(json.dumps(later).encode()))
     await case.deliver(replace(first, message_id="m-1"))
@@ -420,7 +420,7 @@ async def test_next_message_waits_shortly_for_the_release(case: Case):
 @pytest.mark.parametrize("generation", [10**9, 10**9 + 1, 10**30])
 async def test_generation_that_somebody_made_up_is_bounded(case: Case, generation: int):
     """What a sender writes there reaches no column that can't hold it, and its job ends like any other."""
-    envelope = {"submitted_at": "2026-11-30T06:00:00Z", "generation": generation}
+    envelope = {"submitted_at": rfc3339(now()), "generation": generation}
     await case.stop_with(case.first(_envelope=envelope))
     (second,) = case.sent()
 

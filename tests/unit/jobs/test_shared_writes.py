@@ -11,9 +11,8 @@ from shared.errors import LeaseLost, StorageUnavailable
 from shared.jobs.lease import Lease
 from shared.jobs.ledger import Ledger
 from shared.jobs.shared_writes import MAX_RESULT_BYTES, SharedWrites
-from shared.storage.base import Row
 from tests.support.fakes import Fault, MemoryTable
-from tests.support.shared_ends import CUSTOMER, CountedTable, check, end, leases
+from tests.support.shared_ends import CUSTOMER, CountedTable, check, end, leases, record_of
 
 
 @pytest.fixture
@@ -84,8 +83,7 @@ async def test_a_job_that_ends_twice_on_one_worker_ends_once(table: CountedTable
 async def test_a_record_that_exists_is_in_nobody_s_way(table: CountedTable, ledger: Ledger) -> None:
     """Each finds its own conflicts, as if it had been alone."""
     jobs = await leases(table, 3)
-    lease = jobs[1]
-    await table.insert(Row(CUSTOMER, f"u_2026-11-30_{lease.job_id}_{lease.incarnation}_0000", {"calls": 1}))
+    await table.insert(record_of(jobs[1]))
 
     await asyncio.gather(*(end(ledger, lease) for lease in jobs))
 

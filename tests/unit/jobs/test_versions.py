@@ -15,7 +15,7 @@ import pytest
 from shared.batches.records import BatchRecord, Group, batch_row, open_values
 from shared.batches.records import State as BatchState
 from shared.billing.reserved_amounts import ReservedAmount, ReservedFor
-from shared.clock import now
+from shared.clock import now, rfc3339
 from shared.contract.budget import Budget
 from shared.contract.callback import CallbackMessage
 from shared.contract.documents import CallbackState
@@ -40,7 +40,7 @@ from tests.support.fakes import MemoryQueues, MemoryTable
 from tests.support.stored_shapes import member_names
 from tests.support.workers import Memory, OpenWorker, Worker
 
-LATER = {"submitted_at": "2026-11-30T06:00:00Z", "version": VERSION + 1}
+LATER = {"submitted_at": rfc3339(now()), "version": VERSION + 1}
 BATCH = BatchRecord(
     *("contoso", "b", "e", "default", "gpt-4o", "chat/completions"),
     *(datetime(2026, 11, 30, tzinfo=UTC),) * 4,
