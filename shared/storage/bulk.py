@@ -56,13 +56,18 @@ async def gather_limited(awaitables: Iterable[Awaitable[_T]]) -> list[_T]:
 
 async def gather_outcomes(awaitables: Iterable[Awaitable[_T]]) -> list[_T | BaseException]:
     """Await all, a few at a time; return the result of each, or its exception."""
+    waiting = list(awaitables)
+    if len(waiting) <= 1:  # the usual case needs no task
+        try:
+            return [await each for each in waiting]
+        except Exception as exc:  # noqa: BLE001  # the caller decides
+            return [exc]
     semaphore = asyncio.Semaphore(_MAX_REQUESTS)
 
     async def run(awaitable: Awaitable[_T]) -> _T:
         async with semaphore:
             return await awaitable
 
-    waiting = list(awaitables)
     try:
         return await asyncio.gather(*map(run, waiting), return_exceptions=True)
     finally:

@@ -33,3 +33,17 @@ async def test_an_outcome_is_a_result_or_an_error() -> None:
     outcomes = await gather_outcomes(map(halve, range(40)))
     assert [number / 2 for number in range(0, 40, 2)] == outcomes[::2]
     assert {ValueError} == set(map(type, outcomes[1::2]))
+
+
+async def test_one_request_needs_no_task() -> None:
+    """Its error is an outcome all the same, and none has no outcome."""
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def current() -> object:
+        return asyncio.current_task()
+
+    assert [asyncio.current_task()] == await gather_outcomes([current()])
+    assert [ValueError] == [type(each) for each in await gather_outcomes([fail()])]
+    assert [] == await gather_outcomes([])
