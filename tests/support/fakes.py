@@ -165,6 +165,12 @@ class MemoryTable:
     def _between(self, partition: str, first: str, last: str) -> Iterator[Row]:
         return map(self.rows.__getitem__, self._sorted.between(partition, first, last))
 
+    def has_any(self, partitions: Sequence[str], last: str) -> bool:
+        """Return whether one of the partitions has a key that is less than `last`."""
+        order = self._sorted.order
+        starts = [(bisect.bisect_left(order, (partition, "")), partition) for partition in partitions]
+        return any(start < len(order) and order[start] < (partition, last) for start, partition in starts)
+
     @property
     def _sorted(self) -> SortedRows:
         assert isinstance(self.rows, SortedRows)

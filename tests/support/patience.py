@@ -112,7 +112,7 @@ class PatientApp:
     def has_due_entries(self) -> bool:
         """Whether the schedule has something that is due, or can't be read."""
         table, due = self.memory.table, key_at(clock.now() + timedelta(milliseconds=1))
-        return table.down or any(next(table.rows.between(partition, "", due), None) for partition in ALL)
+        return table.down or table.has_any(ALL, due)
 
     def has_due_messages(self) -> bool:
         """Whether a message can be received."""

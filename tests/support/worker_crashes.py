@@ -98,8 +98,7 @@ class Part:
             return Part(self._kind, value, self._process)
         if name == "download":
             return self._downloading(value)
-        function = getattr(value, "__func__", None)
-        is_async = asyncio.iscoroutinefunction(value) if function is None else _is_async(function)
+        is_async = callable(value) and _is_async(getattr(value, "__func__", value))
         return self._operation(name, value) if is_async else value
 
     def _operation(self, name: str, value: Any) -> Any:
