@@ -46,7 +46,7 @@ async def test_a_deploy_may_come_at_any_operation(client, monkeypatch, fault: Ro
         number += 3
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [*range(2), pytest.param(2, marks=pytest.mark.long)])
 async def test_workers_race(client, monkeypatch, seed: int) -> None:
     """Each message comes to two at once, while jobs join batches that are full or about to be sent."""
     await _race(client, monkeypatch, seed)

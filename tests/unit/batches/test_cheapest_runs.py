@@ -44,7 +44,7 @@ def seed(request: pytest.FixtureRequest, monkeypatch) -> int:
 
 async def test_responses_are_never_late_where_list_price_could_do_them(client, monkeypatch, seed: int) -> None:
     """See above, and chats that may be responses; windows may be refused, and may last too long."""
-    await _run(client, monkeypatch, seed, 20, hours=12, step_s=120, actions=("respond", "respond", "chat"))
+    await _run(client, monkeypatch, seed, 20, hours=6, step_s=180, actions=("respond", "respond", "chat"))
 
 
 @pytest.mark.long
