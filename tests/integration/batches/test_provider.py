@@ -31,6 +31,7 @@ from shared.upstream.messages import ApiKey
 from tests.support.clients import open_client
 from tests.support.endpoint import Answer, Received, error, reply, reset, truncated
 from tests.support.loopback import serve
+from tests.support.rows import every_row
 
 KEY = "sk-MARKED-0123456789"
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -295,8 +296,8 @@ async def test_an_upload_that_fails(answer: Answer, kind: type[UpstreamError]):
             await provider.batches.upload(lines_of(b"{}\n"), 3, filename="x.jsonl")
 
 
-@pytest.mark.parametrize("text", ["", "..", "a/b", "a?x=1", "é"])
-@pytest.mark.parametrize(
+@every_row("text", ["", "..", "a/b", "a?x=1", "é"])
+@every_row(
     "call",
     [
         lambda batches, text: batches.get(text),

@@ -15,6 +15,7 @@ from tests.support.harness import Customer, Harness, open_harness
 from tests.support.http_client import HttpResponse, run_queue, send
 from tests.support.http_connections import put
 from tests.support.principals import token
+from tests.support.rows import every_row
 from tests.support.signatures import new_secret
 from tests.support.webhook_sender import Sender
 
@@ -38,7 +39,7 @@ async def two_customers(entra: Harness) -> tuple[Customer, Customer]:
     return mine, other
 
 
-@pytest.mark.parametrize(
+@every_row(
     "route", [route for route in ROUTES if route.role and "{customer}" in route.path], ids=lambda route: route.name
 )
 async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
@@ -71,7 +72,7 @@ async def test_a_tied_token_gets_the_same_for_others_as_for_nobody(
         assert (403 if route.is_operators else own) == (await respond(mine.name)).status
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if "HEAD" in route.methods], ids=lambda route: route.name)
+@every_row("route", [route for route in ROUTES if "HEAD" in route.methods], ids=lambda route: route.name)
 async def test_head_needs_the_role_that_get_needs(
     entra: Harness, two_customers: tuple[Customer, Customer], route: Route
 ):

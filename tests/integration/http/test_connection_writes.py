@@ -11,6 +11,7 @@ from shared.http.connections import MAX_SECRET_BYTES
 from tests.support.harness import Customer
 from tests.support.http_client import send
 from tests.support.http_connections import call, members, put
+from tests.support.rows import every_row
 
 KEY = "MARKED-0123456789abcdef-KEY"
 
@@ -42,7 +43,7 @@ def record(**others: Any) -> bytes:
     return json.dumps({"endpoint": "https://r.openai.azure.com", "api_key": KEY} | others).encode()
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "headers", "status", "message"),
     [
         (record(api_key=None), {}, 422, "`api_key`"),

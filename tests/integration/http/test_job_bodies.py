@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -14,6 +13,7 @@ from shared.http.routes import ROUTES, Route
 from shared.jobs.inputs import MAX_INPUT_BYTES
 from tests.support.harness import Customer, Harness
 from tests.support.http_client import post, send
+from tests.support.rows import every_row
 
 NOT_JSON = (
     *("", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "application/xml"),
@@ -39,7 +39,7 @@ LISTS = b"[]," * 200_000 + b"[]"
 TOO_MANY = "more than 200,000 lists and objects"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "headers", "status", "message"),
     [
         (b" " * (MAX_BODY_BYTES + 1), {}, 413, str(MAX_BODY_BYTES)),
@@ -63,7 +63,6 @@ TOO_MANY = "more than 200,000 lists and objects"
         (b'{"input":{"json":[%s]}}' % LISTS.replace(b"[]", b'["["]'), {}, 400, TOO_MANY),
         (LISTS, {}, 400, TOO_MANY),
     ],
-    ids=itertools.count(),
 )
 async def test_a_body_that_is_no_job_is_refused(
     harness: Harness, body: bytes, headers: dict[str, str], status: int, message: str
@@ -78,10 +77,8 @@ async def test_a_body_that_is_no_job_is_refused(
     refused.assert_problem(status, code, message)
 
 
-@pytest.mark.parametrize(
-    "route", [each for each in ROUTES if each.method in {"POST", "PUT"}], ids=lambda each: each.name
-)
-@pytest.mark.parametrize("media_type", ["", "text/plain", "application/x-www-form-urlencoded"])
+@every_row("route", [each for each in ROUTES if each.method in {"POST", "PUT"}], ids=lambda each: each.name)
+@every_row("media_type", ["", "text/plain", "application/x-www-form-urlencoded"])
 async def test_every_body_is_declared_as_json(harness: Harness, route: Route, media_type: str):
     """On each route that takes a body: a browser would send anything else in the name of a signed-in reader."""
     path = route.path.format(customer=harness.customer().name, name="default", connection="default")

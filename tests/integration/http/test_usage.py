@@ -11,6 +11,7 @@ import pytest
 from tests.support.endpoint import completion
 from tests.support.harness import Customer, Harness
 from tests.support.http_client import HttpResponse, send
+from tests.support.rows import every_row
 
 JSON, CSV = "application/json", "text/csv"
 
@@ -87,7 +88,7 @@ async def test_a_statement_has_an_etag(customer: Customer):
     assert "Accept" == changed.headers["Vary"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("name", "value"),
     [
         *(("month", text) for text in ("", "2026-13", "2026-11\n", "u`")),

@@ -13,6 +13,7 @@ from shared.connections import secret_cache
 from tests.support.doc_samples import blocks
 from tests.support.harness import Harness
 from tests.support.http_client import HttpResponse
+from tests.support.rows import every_row
 from tests.support.signatures import new_secret, signed
 from tests.support.webhook_sender import Sender, post_webhook
 
@@ -54,8 +55,8 @@ def renamed(headers: dict[str, str], prefix: str) -> dict[str, str]:
     return {name.replace("webhook", prefix, 1): text for name, text in headers.items()}
 
 
-@pytest.mark.parametrize("prefix", ["webhook", "svix"])
-@pytest.mark.parametrize("changes", MALFORMED.values(), ids=MALFORMED.keys())
+@every_row("prefix", ["webhook", "svix"])
+@every_row("changes", MALFORMED.values(), ids=MALFORMED.keys())
 async def test_invalid_signatures_are_unauthorized(sender: Sender, changes: dict[str, str | None], prefix: str):
     """Headers that are missing, malformed or wrong are all 401 with the same message; nothing is recorded."""
     body = json.dumps(sender.job()).encode()

@@ -8,6 +8,7 @@ import pytest
 
 from shared.http.request_parsing import MAX_BODY_BYTES
 from tests.support.http_client import run_queue
+from tests.support.rows import every_row
 from tests.support.webhook_sender import Sender, cloud_event
 
 
@@ -59,7 +60,7 @@ async def test_a_webhook_id_that_is_not_a_job_id_is_hashed(sender: Sender, webho
     assert first.json["job_id"] == again.json["job_id"] != other.json["job_id"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("body", "headers", "status", "message"),
     [
         (b"{}", {"content-type": "text/plain"}, 415, "application/json"),
