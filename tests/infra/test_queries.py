@@ -24,6 +24,7 @@ def _analyses() -> dict[str, kql.Analysis]:
     return dict(zip((name for name, _ in queries), kql.analyze([text for _, text in queries]), strict=True))
 
 
+@pytest.mark.long  # the language service takes four seconds to start
 @every_row("name", [name for name, _ in EVERY])
 def test_query_is_valid(name: str, analyses: dict[str, kql.Analysis]):
     """Microsoft's own language service reports no error: syntax, tables, columns, types, functions."""
@@ -31,12 +32,14 @@ def test_query_is_valid(name: str, analyses: dict[str, kql.Analysis]):
     assert analyses[name].columns
 
 
+@pytest.mark.long  # the language service takes four seconds to start
 def test_language_service_reports_errors(analyses: dict[str, kql.Analysis]):
     """A wrong column, operator or type is reported, so its silence means something; queries of the docs are tested."""
     assert [] == [text for text in WRONG if not analyses[text].errors]
     assert {"runbook.md", "telemetry.md"} <= {name.partition(":")[0] for name, _ in doc_queries()}
 
 
+@pytest.mark.long  # the language service takes four seconds to start
 @every_row("alert", LOG_ALERTS, ids=lambda alert: alert["name"])
 def test_alert_measures_a_column_of_its_query(alert: dict[str, Any], analyses: dict[str, kql.Analysis]):
     """The measured column is a number; the columns that distinguish alerts are all those that aren't numbers."""
@@ -47,6 +50,7 @@ def test_alert_measures_a_column_of_its_query(alert: dict[str, Any], analyses: d
     assert not alert["column"] or alert["dimensions"] == [name for name in columns if name not in numbers]
 
 
+@pytest.mark.long  # the language service takes four seconds to start
 def test_chart_of_breakers_has_the_codes_that_opened_them(analyses: dict[str, kql.Analysis]):
     """The runbook sends its reader to them."""
     assert "codes" in analyses[next(title for title, _ in QUERIES if "Breakers that opened" in title)].columns

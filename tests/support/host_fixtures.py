@@ -58,14 +58,14 @@ class Queues:
                         texts.append(message.content)
                         await client.delete_message(message)
                 if len(texts) < count:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.1)
         return texts
 
     async def emptied(self, queue: str) -> None:
         """Wait until the queue has no message, not even an invisible one: a host deletes them after sending outputs."""
         async with asyncio.timeout(60):
             while await self.length(queue):  # noqa: ASYNC110 -- a queue has no event
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
     async def length(self, queue: str) -> int:
         """The number of messages, with the invisible ones."""
