@@ -21,8 +21,8 @@ from pathlib import Path
 
 from local.host.errors import AppNotLoaded, HostError
 from local.host.host_json import load_host_json
-from local.host.instance import Host, leave
 from local.host.log import start_logging
+from local.host.watchdog import leave
 from local.host.worker import Worker
 
 VISIBILITY_TIMEOUT_S = 600  # how long a message is invisible while its job runs; fixed in Azure
@@ -54,6 +54,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
     start_logging(Worker.running)
     stopping = _stop_at_sigterm()
     worker = await Worker.load(app_dir)
+    # Half a second of SDKs, which an app that can't be loaded does not need.
+    from local.host.instance import Host  # noqa: PLC0415
+
     await Host(worker, settings, arguments.visibility_timeout).run(port, stopping)
 
 

@@ -22,7 +22,7 @@ from local.host.message_encoding import encode_body, split_output
 from local.host.queue_listener import QueueListener
 from local.host.queues import Queues, send, storage_problem
 from local.host.trigger_metadata import MessageProperties
-from local.host.watchdog import Watchdog
+from local.host.watchdog import Watchdog, leave
 from local.host.worker import Invocation, Worker
 
 EXIT_TIMEOUT = 124  # as timeout(1) exits
@@ -199,10 +199,3 @@ async def _hang(exc: NoResponse) -> NoReturn:
 def _exit_for_timeout(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
     leave(EXIT_TIMEOUT)
-
-
-def leave(code: int) -> NoReturn:
-    """End the process at once, and abandon the jobs in flight, as when Azure kills a worker."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
