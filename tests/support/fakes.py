@@ -215,13 +215,13 @@ class MemoryTable:
         at[row.partition, row.key] = "" if conflict is RowExists else row.etag
         if any((self.rows[id_].etag if id_ in self.rows else "") != etag for id_, etag in at.items()):
             return []
-        etags = []
+        etags, written_at = [], now()
         for written in (row, *beside):
             etags.append(f'W/"{next(self._numbers)}"')
             id_ = (written.partition, written.key)
             old = self.rows[id_].values if id_ in self.rows else {}
             self.rows[id_] = Row(*id_, {**old, **written.values}, etags[-1])
-            self._written[id_] = now()
+            self._written[id_] = written_at
             self._operations[id_] = operation_id if written is row else ""
         return etags
 

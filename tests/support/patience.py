@@ -138,8 +138,8 @@ class PatientApp:
 
     def rows(self, customer: str, prefix: str) -> list[dict[str, Any]]:
         """Return the values of the customer's rows whose keys begin so."""
-        rows = sorted(self.memory.table.rows.items())
-        return [dict(row.values) for (partition, key), row in rows if partition == customer and key.startswith(prefix)]
+        rows = self.memory.table.rows
+        return [dict(rows[id_].values) for id_ in rows.between(customer, prefix, f"{prefix}\U0010ffff")]
 
     async def _run_job(self, body: bytes) -> None:
         delivery = Delivery(body, str(uuid.uuid4()), clock.now())

@@ -98,8 +98,9 @@ class Part:
             return Part(self._kind, value, self._process)
         if name == "download":
             return self._downloading(value)
-        is_async = callable(value) and _is_async(getattr(value, "__func__", value))
-        return self._operation(name, value) if is_async else value
+        if callable(value) and _is_async(getattr(value, "__func__", value)):
+            value = self.__dict__[name] = self._operation(name, value)  # found without this function from now on
+        return value
 
     def _operation(self, name: str, value: Any) -> Any:
         async def run(*args: Any, **options: Any) -> Any:
