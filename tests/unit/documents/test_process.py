@@ -388,7 +388,7 @@ def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch, data: Any, problem: 
 @pytest.mark.parametrize(
     "data",
     [
-        lambda: _bomb(600_000_000),
+        lambda: _bomb(300_000_000),
         lambda: pdf([lines(*["word " * 20] * 30)] * 2_000),
         lambda: pdf([b"q " * 30_000_000]),
         lambda: b"<html>" + b"<ul><li>" * 2_000_000,
@@ -404,7 +404,7 @@ def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch, data: Any, problem: 
 )
 async def test_a_monster_leaves_the_worker_alone(data: Any, monkeypatch: pytest.MonkeyPatch):
     """It is read or refused; the worker serves others meanwhile, and takes no more memory than the text."""
-    sooner = "from shared.documents import child, sandbox; sandbox.MAX_CPU_S = 10; child.main(sys.argv[1])"
+    sooner = "from shared.documents import child, sandbox; sandbox.MAX_CPU_S = 3; child.main(sys.argv[1])"
     monkeypatch.setattr(process, "_COMMAND", f"import sys; sys.path[:] = sys.argv[2:]; {sooner}")
     file = data()
     await read(b"<html>first")
