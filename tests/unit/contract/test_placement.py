@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
 OUTSIDE: dict[str, type[msgspec.Struct]] = {"": Job, "options": Options, "output": Output}
 
 
+@functools.cache
 def names(struct: type[msgspec.Struct]) -> set[str]:
     """The names of a type's members."""
     return {field.encode_name for field in msgspec.structs.fields(struct)}
