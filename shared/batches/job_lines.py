@@ -116,8 +116,8 @@ class JobBatches:
         lease: Lease,
     ) -> None:
         for part in parts[:-1]:
-            lease = await self._join(attempt, part, message, lease, renewal(now(), attempt.ledger.lease_s))
-            attempt.lease = lease
+            joins = await self._join(attempt, part, message, lease, renewal(now(), attempt.ledger.lease_s))
+            attempt.lease = lease = await self._lease_after(lease, len(part), *joins)
             if attempt.budgets is not None:
                 attempt.budgets.keeps = True  # even if the rest can't join
             joined |= {each.batch for each in read_ranges(lease.lines)[-1:]}
@@ -133,8 +133,8 @@ class JobBatches:
 
     async def _join(
         self, attempt: Attempt, lines: Sequence[Line], message: bytes, lease: Lease, values: Mapping[str, Any]
-    ) -> Lease:
-        """Have lines join a batch, with new values in the job's row. Return the lease as it then is."""
+    ) -> tuple[str, int, str]:
+        """Have lines join a batch, with new values in the job's row. Return what `Join.joined` holds."""
         job, connection = attempt.job, attempt.connection
         assert connection is not None  # noqa: S101  # its context has one
         model = connection.batch_model or connection.endpoint.model_in_body(attempt.usage.model or "")
@@ -155,8 +155,11 @@ class JobBatches:
         margin_s = BUY_BEFORE_S if job.options.processing == "cheapest" else CANCEL_BEFORE_S
         others = 1 if lease.etag else 2
         join = Join(rows, len(lines), others, size, deadline, deadline - timedelta(seconds=margin_s))
-        batch, first, etag = await self.gathering.join(group, join)
-        column = with_range(lease.lines, LineRange(batch, first, len(lines)))
+        return await self.gathering.join(group, join)
+
+    async def _lease_after(self, lease: Lease, lines: int, batch: str, first: int, etag: str) -> Lease:
+        """Return a lease of whose job so many lines have joined."""
+        column = with_range(lease.lines, LineRange(batch, first, lines))
         if not etag:
             row = await self.table.read(lease.customer, job_key(lease.job_id))
             if row is None or row.values["owner"] != lease.owner:

@@ -211,9 +211,9 @@ def explicit_members(job: Job) -> dict[str, Any]:
 
 
 def _differences(kind: type[Struct], part: Struct) -> dict[str, Any]:
-    members = {}
+    members, values = {}, msgspec.structs.asdict(part)
     for name, default in _defaults(kind).items():
-        value = getattr(part, name)
+        value = values[name]
         if value != default:
             members[name] = _differences(type(value), value) if isinstance(value, Struct) else value
     return members

@@ -81,17 +81,18 @@ def _row(members: Mapping[str, Any], left_out: frozenset[str]) -> Row:
     if not {"PartitionKey", "RowKey", "odata.etag"} <= members.keys():
         raise ValueError("The response has no row.")
     values = {
-        name: _READERS.get(members.get(f"{name}{_TYPE}", ""), _unchanged)(value)
+        name: value
         for name, value in members.items()
         if value is not None and "odata." not in name and name not in left_out
     }
+    for annotation, edm_type in members.items():
+        if _TYPE in annotation:  # few values have one
+            name = annotation[: -len(_TYPE)]
+            if name in values and edm_type in _READERS:
+                values[name] = _READERS[edm_type](values[name])
     if TIMESTAMP in values:  # Storage does not say its type
         values[TIMESTAMP] = datetime.fromisoformat(values[TIMESTAMP])
     return Row(members["PartitionKey"], members["RowKey"], values, members["odata.etag"])
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def _quoted(text: str) -> str:

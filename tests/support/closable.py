@@ -21,9 +21,9 @@ from shared.contract.usage import Usage
 from shared.storage.base import Blobs, Table
 
 _LABEL = ConnectionLabel(name="default", source="key_vault", provider="openai", billed_to="customer")
-_NEXT = (now() - 2 * CLOSABLE_AFTER).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+_NEXT = (now() - CLOSABLE_AFTER).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 MONTH = f"{_NEXT - timedelta(days=1):%Y-%m}"
-"""The last month that can be closed: in a month's first hour, tests close the one before the last."""
+"""The last month that can be closed: in a month's first half hour, the one before the last."""
 CLOSABLE_AT = _NEXT + CLOSABLE_AFTER
 DOCUMENT = DocumentId(MONTH)
 EARLIER = DocumentId(f"{_NEXT - timedelta(days=32):%Y-%m}")
