@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from shared.clock import now
+
 _EPOCH_S = 1e9
 """A number of seconds from here on is a point in time."""
 _RESET = "x-ratelimit-reset-"
@@ -39,7 +41,7 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+    return max(0.0, (date - now()).total_seconds())
 
 
 def read_rate_limit_reset(headers: Mapping[str, str]) -> float | None:
@@ -89,7 +91,7 @@ def _seconds_until(text: str) -> float | None:
         date = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return None if date.tzinfo is None else max(0.0, (date - datetime.now(UTC)).total_seconds())
+    return None if date.tzinfo is None else max(0.0, (date - now()).total_seconds())
 
 
 def _number(text: str | None) -> float | None:

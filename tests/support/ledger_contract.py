@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from shared.clock import now
 from shared.contract.job import Job
 from shared.contract.result import Usage
 from shared.errors import AlreadyRunning, JobConflict, LeaseLost, RetryLater, StorageUnavailable
@@ -100,7 +101,7 @@ class LedgerContract:
         lease = await case.lease()
 
         values = await case.values()
-        left_s = (values.pop("lease_until") - datetime.now(UTC)).total_seconds()
+        left_s = (values.pop("lease_until") - now()).total_seconds()
         expected = first_lease(case.customer, "job-1", SUBMITTED, lease.started_at)
         own = {"owner": lease.owner, "etag": lease.etag, "began": lease.began}
         assert structs.replace(expected, incarnation=lease.incarnation, **own) == lease

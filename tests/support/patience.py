@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -18,6 +18,7 @@ from local.provider.account import Account
 from local.provider.clock import ManualClock
 from local.provider.server import Endpoint as Provider
 from shared import clock, single_flight
+from shared.clock import now
 from shared.jobs.cancellation import cancel_job
 from shared.jobs.message import Delivery
 from shared.jobs.schedule_entries import ALL, key_at
@@ -157,7 +158,7 @@ async def patient_app(
 ) -> AsyncIterator[PatientApp]:
     """A patient_app whose time begins now, and passes only if the test says so."""
     moved = ManualClock()
-    moved.advance(datetime.now(UTC).timestamp() - moved())
+    moved.advance(now().timestamp() - moved())
 
     class MovedTime(datetime):
         @classmethod

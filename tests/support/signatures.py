@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 
 from standardwebhooks import Webhook
+
+from shared.clock import now
 
 
 def new_secret() -> str:
@@ -16,7 +18,7 @@ def new_secret() -> str:
 
 def signed(secret: str, body: bytes, *, webhook_id: str = "msg_1", at: datetime | None = None) -> dict[str, str]:
     """The headers with which the authors' library signs a body."""
-    sent_at = at or datetime.now(UTC)
+    sent_at = at or now()
     return {
         "webhook-id": webhook_id,
         "webhook-timestamp": str(int(sent_at.timestamp())),

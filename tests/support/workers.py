@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from shared.billing.customer_records import CustomerRecords
@@ -242,7 +242,7 @@ def without_storage(services: Services, endpoint: Endpoint, **parts: Any) -> Wor
 
 def delivery(body: bytes, message_id: str = "", submitted_at: datetime | None = None) -> Delivery:
     """Return a message as the queue delivers it; by default it was submitted just now."""
-    return Delivery(body, message_id or str(uuid.uuid4()), submitted_at or datetime.now(UTC))
+    return Delivery(body, message_id or str(uuid.uuid4()), submitted_at or now())
 
 
 def _decoded(body: bytes | None) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from shared.actions.base import _ACTIONS
 from shared.actions.claude import DEFAULT_LIMIT
+from shared.clock import now
 from shared.contract.budget import Budget
 from shared.contract.job import Options
 from shared.errors import InvalidJob
@@ -234,7 +235,7 @@ async def test_an_overloaded_endpoint_is_tried_again(worker: Worker):
 async def test_a_limit_names_its_wait_in_anthropics_headers(worker: Worker):
     """Without `retry-after`, the limit with nothing left says when it is lifted, and the job is requeued until then."""
     customer = claude(worker)
-    soon, later = (datetime.now(UTC) + timedelta(seconds=wait) for wait in (60, 3000))
+    soon, later = (now() + timedelta(seconds=wait) for wait in (60, 3000))
     limits = {
         "anthropic_ratelimit_requests_remaining": "7",
         "anthropic_ratelimit_requests_reset": later.isoformat(timespec="seconds"),

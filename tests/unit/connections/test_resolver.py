@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shared.clock import now
 from shared.connections.connection import CLAUDE_VERSION, Connection
 from shared.connections.resolver import Connections
 from shared.contract.job import Options
@@ -227,7 +228,7 @@ def entra(**members: object) -> dict[str, str]:
 FAULTS: dict[str, tuple[dict[str, Any], type[ConnectionFault], str]] = {
     "disabled": ({"enabled": False}, ConnectionDisabled, "connection default is disabled"),
     "expired": ({"expires_on": datetime(2020, 1, 1, tzinfo=UTC)}, ConnectionExpired, "has expired"),
-    "not yet valid": ({"not_before": datetime.now(UTC) + timedelta(days=1)}, ConnectionExpired, "is not valid yet"),
+    "not yet valid": ({"not_before": now() + timedelta(days=1)}, ConnectionExpired, "is not valid yet"),
     "malformed": ({"value": "{"}, ConnectionInvalid, ""),
     "empty": ({"value": ""}, ConnectionInvalid, ""),
     "no key": (record(api_key=None), ConnectionInvalid, "`api_key`"),

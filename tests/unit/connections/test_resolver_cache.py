@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from shared.clock import now
 from shared.connections import secret_cache
 from shared.connections.connection import Connection
 from shared.connections.resolver import Connections
@@ -227,7 +228,7 @@ async def test_a_cached_connection_expires(
     A connection that expires while it is cached is refused from that moment on, and a new version or date is used as
     soon as it is read: at that moment, for one read, and then once in REREAD_S.
     """
-    expiry = datetime.now(UTC) + timedelta(minutes=1)
+    expiry = now() + timedelta(minutes=1)
     store.put("contoso", expires_on=expiry)
     store.put("fabrikam", version="v1", expires_on=expiry)
     set_time(monkeypatch, expiry - timedelta(microseconds=1))
@@ -252,7 +253,7 @@ async def test_a_cached_secret_becomes_valid(
     connections: Connections, store: MemoryCredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A secret that is not valid yet is refused, and used from its first moment on without another read."""
-    start = datetime.now(UTC) + timedelta(minutes=1)
+    start = now() + timedelta(minutes=1)
     store.put("contoso", not_before=start)
     with pytest.raises(ConnectionExpired, match="not valid yet"):
         await connections.resolve(*SECRET)

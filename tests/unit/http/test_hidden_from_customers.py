@@ -6,7 +6,7 @@ changes nothing that is the operator's on any route that writes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from shared.billing.closed_records import blob_name
 from shared.billing.price_books import PriceBooks
 from shared.billing.price_books import blob_name as book_name
+from shared.clock import now
 from shared.contract.closed_month import DocumentId
 from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import Markup, Price, PriceBook
@@ -73,7 +74,7 @@ class Office:
             "contoso", document, allow_unpriced=allow_unpriced
         )
         ((body, _),) = self.app.memory.queues.sent.pop("jobs")
-        await self.app.services.worker.process(Delivery(body, "message", datetime.now(UTC)))
+        await self.app.services.worker.process(Delivery(body, "message", now()))
 
     async def status(self, document: DocumentId) -> str:
         """Return the status of that job."""

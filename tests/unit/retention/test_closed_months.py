@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shared.billing.closed_records import ERASED_KEY, blob_name, record_key
+from shared.clock import now
 from shared.contract.closed_month import DocumentId
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.schedule import Schedule
@@ -100,7 +101,7 @@ async def test_nothing_else_removes_a_document():
     before = {at: blob for at, blob in blobs.blobs.items() if at[0] == "statements"}
 
     values = {"RETAIN_JOBS_DAYS": "1", "RETAIN_USAGE_MONTHS": "1", "RETAIN_STATEMENTS_YEARS": "0"}
-    await sweep(table, blobs, datetime.now(UTC) + timedelta(days=100), **values)
+    await sweep(table, blobs, now() + timedelta(days=100), **values)
 
     assert before == blobs.blobs
     assert [] == [key for _, key in table.rows if key.startswith("j_")]

@@ -17,6 +17,7 @@ import pytest
 
 from shared.billing.outbox import PARTITION, outbox_key
 from shared.billing.rollups import Rollups
+from shared.clock import now
 from shared.errors import SettingInvalid, StorageUnavailable
 from shared.jobs.records import time_row
 from shared.jobs.schedule import Schedule
@@ -30,7 +31,7 @@ from tests.support.rows import every_row
 from tests.support.sampled import Sampled
 
 DAY = timedelta(days=1)
-AT = datetime.now(UTC) + 400 * DAY
+AT = now() + 400 * DAY
 """When the sweeps here run: long after now, so that what is written now is old."""
 RESULTS = "results"
 
@@ -185,7 +186,7 @@ async def test_an_expired_job_is_removed_as_a_whole(data: Data):
 
 async def test_an_imported_job_is_removed_as_a_whole(data: Data):
     """Its steps and blobs are as young as its row: its age is what the row says. Those of a younger one stay."""
-    at = datetime.now(UTC)
+    at = now()
     await data.done("contoso", "a", AT - at + 31 * DAY, steps=3, blobs=3)
     await data.done("contoso", "a-b", AT - at + 29 * DAY, steps=2, blobs=1)
     data.blobs.page_size = 2
@@ -282,7 +283,7 @@ async def test_an_unfinished_job_stays_until_its_deadline_has_long_passed(data: 
     possible deadline. If its worker died, a placeholder stays. A row with a valid lease is not touched, however old.
     """
     for job_id, ago, lease_s in (("young", 36.9 * DAY, -1), ("old", 37.1 * DAY, -1), ("runs", 100 * DAY, 60)):
-        await data.unfinished("contoso", job_id, ago, datetime.now(UTC) + timedelta(seconds=lease_s), state)
+        await data.unfinished("contoso", job_id, ago, now() + timedelta(seconds=lease_s), state)
         await data.table.insert(Row("contoso", f"s_{job_id}~1", {"value": b"1"}))
         await data.blobs.write(RESULTS, f"contoso/{job_id}/steps/2.json", b"1", "application/json")
 
@@ -293,7 +294,7 @@ async def test_an_unfinished_job_stays_until_its_deadline_has_long_passed(data: 
         for job_id in ("young", "runs")
         for name in (f"j_{job_id}", f"s_{job_id}~1", f"{job_id}/steps/2.json")
     ]
-    placeholders = [f"contoso/u_{datetime.now(UTC):%Y-%m-%d}_old_~1"] if state == "running" else []
+    placeholders = [f"contoso/u_{now():%Y-%m-%d}_old_~1"] if state == "running" else []
     assert sorted([*left, *placeholders]) == data.left
 
 
@@ -306,7 +307,7 @@ async def test_a_job_that_was_to_run_later_counts_from_then(data: Data):
         ("ran", "done", AT - 7.9 * DAY),
         ("ran long ago", "done", AT - 8.1 * DAY),
     ):
-        await data.unfinished("contoso", job_id, 38 * DAY, datetime.now(UTC) - DAY, state)
+        await data.unfinished("contoso", job_id, 38 * DAY, now() - DAY, state)
         row = data.table.rows["contoso", f"j_{job_id}"]
         ended = {"finished_at": AT - 2 * DAY} if state == "done" else {}
         await data.table.merge(Row("contoso", row.key, {"due_at": due, **ended}, row.etag))
@@ -338,7 +339,7 @@ class Changing(MemoryTable):
 async def test_a_job_that_changes_before_its_deletion_stays():
     """An abandoned row that is claimed, or an expired one that is a new job's by then, stays, and is not counted."""
     data = Data(Changing())
-    await data.unfinished("contoso", "late", 38 * DAY, datetime.now(UTC) - DAY, "waiting")
+    await data.unfinished("contoso", "late", 38 * DAY, now() - DAY, "waiting")
     for job_id in ("reused", "other"):
         await data.done("contoso", job_id, 31 * DAY)
     sweep = data.sweep()
@@ -598,7 +599,7 @@ async def test_nothing_is_left_of_a_customer_whose_usage_has_expired(data: Data)
     """With the last rollup goes the row that says how far the days are rolled up; a later day begins it anew."""
     day = f"{Rollups(data.table).last_closed_day()}"
     await data.table.insert(Row("contoso", f"u_{day}_job_0000", {"calls": 1}))
-    await data.sweep().run(datetime.now(UTC))
+    await data.sweep().run(now())
     assert {f"r_{day}_000", "r_through"} == {key for _, key in data.table.rows if key.startswith("r_")}
 
     await data.sweep().run(AT + 800 * DAY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.clock import now
 from shared.upstream.error_mapping import map_error
 from shared.upstream.server_wait import read_duration, read_rate_limit_reset, read_retry_after, read_wait_in_text
 from tests.support.rows import every_row
@@ -49,7 +50,7 @@ def test_headers_are_read_in_order(headers: dict[str, str], seconds: float | Non
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])
 def test_a_future_date_is_the_time_until_then(zone: str):
     """A date in `retry-after` becomes seconds from now; a date without a zone is UTC."""
-    date = datetime.now(UTC) + timedelta(seconds=90)
+    date = now() + timedelta(seconds=90)
     text = format_datetime(date, usegmt=True).replace("GMT", zone)
 
     assert 85 <= (read_retry_after({"retry-after": text}) or 0) <= 91
@@ -105,7 +106,7 @@ def test_the_limit_that_was_reached_says_how_long_to_wait(headers: dict[str, str
 
 def claude_limit(name: str, wait_s: float | str, remaining: str | None = None) -> dict[str, str]:
     """Return Anthropic's headers of one limit, which is lifted in so many seconds."""
-    date = wait_s if isinstance(wait_s, str) else (datetime.now(UTC) + timedelta(seconds=wait_s)).isoformat()
+    date = wait_s if isinstance(wait_s, str) else (now() + timedelta(seconds=wait_s)).isoformat()
     headers = {f"anthropic-ratelimit-{name}-reset": date.replace("+00:00", "Z")}
     return headers if remaining is None else headers | {f"anthropic-ratelimit-{name}-remaining": remaining}
 

@@ -86,7 +86,7 @@ class CallbackCase:
 
     def message(self, **members: Any) -> CallbackMessage:
         """Return the message of the job's first try."""
-        defaults = {"customer": "acme", "job_id": "order.1", "first_at": datetime.now(UTC)}
+        defaults = {"customer": "acme", "job_id": "order.1", "first_at": now()}
         return CallbackMessage(**(defaults | members))
 
     async def deliver(self, **members: Any) -> None:
@@ -356,7 +356,7 @@ async def test_a_poison_message_is_a_try(case: CallbackCase, receiver: Receiver)
 
 async def test_every_callback_ends(case: CallbackCase, receiver: Receiver):
     """A callback that was requeued for longer than all its tries take has failed."""
-    await case.deliver(first_at=datetime.now(UTC) - MAX_AGE - timedelta(seconds=1))
+    await case.deliver(first_at=now() - MAX_AGE - timedelta(seconds=1))
 
     assert (("failed", 1, 0), []) == (case.state, receiver.received)
     assert "Given up after 7 days." == case.record.callback_error

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from shared.clock import now
 from shared.connections import secret_cache
 from shared.connections.secret_cache import REREAD_S
 from shared.connections.store import StoredCredential
@@ -88,7 +89,7 @@ async def test_an_expired_secret_is_not_read_for_every_callback(monkeypatch: pyt
 async def test_a_secret_that_is_not_valid_yet_signs_nothing():
     """The refusal says so; what it would sign does not verify either."""
     key = new_secret()
-    signing = Signing(Secrets({"acme": key}, not_before=datetime.now(UTC) + timedelta(days=1)))
+    signing = Signing(Secrets({"acme": key}, not_before=now() + timedelta(days=1)))
 
     with pytest.raises(NoSigningSecret, match="is not valid yet"):
         await signing.sign("acme", "msg_1", b"{}")
