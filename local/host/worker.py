@@ -101,11 +101,12 @@ class Worker:
             ok, returned, outputs, message, traceback = await task
         except BaseException as exc:
             own = asyncio.current_task()
-            if own is not None and own.cancelling():
-                raise  # it is this host that stops
+            if not task.done() or (own is not None and own.cancelling()):
+                raise  # not the function's
             error = type(exc).__name__
             raise NoResponse(f"{function_name} raised {error}, to which Azure's worker never responds.") from None
         finally:
+            task.cancel()
             del self.running[invocation_id]
         return Invocation(
             invocation_id,

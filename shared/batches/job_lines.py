@@ -134,7 +134,10 @@ class JobBatches:
     async def _join(
         self, attempt: Attempt, lines: Sequence[Line], message: bytes, lease: Lease, values: Mapping[str, Any]
     ) -> tuple[str, int, str]:
-        """Have lines join a batch, with new values in the job's row. Return what `Join.joined` holds."""
+        """
+        Have lines join a batch, with new values in the job's row. Return the batch, the number of the first line, and
+        the row's new etag, empty if it is not known.
+        """
         job, connection = attempt.job, attempt.connection
         assert connection is not None  # noqa: S101  # its context has one
         model = connection.batch_model or connection.endpoint.model_in_body(attempt.usage.model or "")
