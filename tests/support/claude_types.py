@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from tests.support.sdk_types import adapter, members
-from tests.support.sdks import anthropic
+from tests.support.sdk_types import adapter, members, sdk_type
 
-# The types by name: what loads the package is a test.
+# The types by name: what loads them is a test.
 _BLOCKS: dict[str, str] = {
     "text": "TextBlockParam",
     "image": "ImageBlockParam",
@@ -33,7 +32,7 @@ _OLDER = {"temperature", "top_p", "top_k"}
 
 def check_request(body: dict[str, Any]) -> None:
     """Fail unless the SDK's types have every member of a request, and take its value; nor may two turns be alike."""
-    unknown = body.keys() - members(anthropic.types.message_create_params.MessageCreateParamsNonStreaming) - _OLDER
+    unknown = body.keys() - members(_type("message_create_params:MessageCreateParamsNonStreaming")) - _OLDER
     assert not unknown, f"members that the SDK does not know: {unknown}"
     for name, kind in _OWN.items():
         if name in body:
@@ -73,4 +72,4 @@ def _check(name: str, value: dict[str, Any]) -> None:
 
 
 def _type(name: str) -> Any:
-    return getattr(anthropic.types, name)
+    return sdk_type("anthropic", name)

@@ -9,14 +9,15 @@ from pathlib import Path
 from xdist.scheduler import LoadFileScheduling
 
 SDKS = "modules with SDKs"
-_USES_SDKS = re.compile(r"^from tests\.support\.(?:sdks|claude_types|responses_types) import ", re.MULTILINE)
+_USES_SDKS = re.compile(r"^from tests\.support\.(?:sdks|sdk_types|claude_types|responses_types) import ", re.MULTILINE)
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
     """
     One process runs a module, and one of them all the modules with the providers' own packages.
 
-    Anthropic's takes two seconds of a processor to import, and OpenAI's one: each process would import both.
+    Anthropic's takes two seconds of a processor to import, and OpenAI's one, and their types alone half of one: each
+    process would import all of them.
     """
 
     def _split_scope(self, nodeid: str) -> str:

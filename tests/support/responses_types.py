@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
-from tests.support.sdk_types import adapter, members
-from tests.support.sdks import openai
+from tests.support.sdk_types import adapter, members, sdk_type
 
-# The types by name: what loads the package is a test.
+# The types by name: what loads them is a test.
 _ITEMS: dict[str, str] = {
     "message": "responses.EasyInputMessageParam",
     "function_call": "responses.ResponseFunctionToolCallParam",
     "custom_tool_call": "responses.ResponseCustomToolCallParam",
-    "function_call_output": "responses.response_input_item_param.FunctionCallOutput",
+    "function_call_output": "responses.response_input_item_param:FunctionCallOutput",
     "custom_tool_call_output": "responses.ResponseCustomToolCallOutputParam",
     "reasoning": "responses.ResponseReasoningItemParam",
 }
@@ -39,7 +37,7 @@ _OBJECTS: dict[str, str] = {
 
 def check_request(body: dict[str, Any]) -> None:
     """Fail unless the SDK's types have every member of a request, and take its value."""
-    whole = openai.types.responses.response_create_params.ResponseCreateParamsNonStreaming
+    whole = sdk_type("openai", "responses.response_create_params:ResponseCreateParamsNonStreaming")
     unknown = body.keys() - members(whole)
     assert not unknown, f"members that the SDK does not know: {unknown}"
     plain = {name: value for name, value in body.items() if name != "input"}
@@ -48,7 +46,7 @@ def check_request(body: dict[str, Any]) -> None:
         if name in body:
             _check(kind, body[name])
     if (form := body.get("text", {}).get("format")) is not None:
-        adapter(openai.types.responses.ResponseFormatTextConfigParam).validate_python(form)
+        adapter(sdk_type("openai", "responses.ResponseFormatTextConfigParam")).validate_python(form)
     for tool in body.get("tools", ()):
         _check(_TOOLS[tool["type"]], tool)
     if isinstance(choice := body.get("tool_choice"), dict):
@@ -66,6 +64,6 @@ def check_item(item: dict[str, Any]) -> None:
 
 
 def _check(name: str, value: dict[str, Any]) -> None:
-    kind = attrgetter(name)(openai.types)
+    kind = sdk_type("openai", name)
     adapter(kind).validate_python(value)
     assert value.keys() <= members(kind), value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from shared.contract.budget import Budget
@@ -47,6 +48,7 @@ async def test_a_chat_is_carried_and_the_next_ones_are_right_at_once(worker: Wor
     }
 
 
+@pytest.mark.long
 async def test_the_request_is_the_official_clients(worker: Worker):
     """What a chat becomes is what the client sends for the same; it reads the same answer."""
     customer, model = carried(worker)

@@ -18,7 +18,7 @@ from shared.errors import ContentFiltered, ProviderUnavailable
 from shared.upstream.messages import Response
 from tests.support.memory_context import response
 from tests.support.rows import every_row
-from tests.support.sdks import anthropic, openai
+from tests.support.sdk_types import sdk_type
 
 USAGE = {
     "input_tokens": 10,
@@ -46,7 +46,7 @@ def message(*blocks: dict[str, Any], stop_reason: str | None = "end_turn", **mor
         "stop_sequence": None,
         "usage": USAGE,
     } | more
-    anthropic.types.Message.model_validate(body)
+    sdk_type("anthropic", "Message").model_validate(body)
     return body
 
 
@@ -67,7 +67,7 @@ def test_an_answer_has_the_shape_of_openais():
     assert USE["input"] == json.loads(call["function"]["arguments"])
     assert ("Hm.", [THINKING]) == (choice["message"]["reasoning_content"], choice["message"]["thinking_blocks"])
     assert "content_blocks" not in choice["message"]
-    openai.types.chat.ChatCompletion.model_validate(body | {"created": 0, "usage": None})
+    sdk_type("openai", "chat.ChatCompletion").model_validate(body | {"created": 0, "usage": None})
 
 
 @pytest.mark.parametrize(

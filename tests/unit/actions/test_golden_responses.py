@@ -10,7 +10,6 @@ import base64
 import json
 from array import array
 from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from shared.upstream.messages import Response
 from tests.support.endpoint import pixels
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
 from tests.support.rows import every_row
-from tests.support.sdks import openai
+from tests.support.sdk_types import sdk_type
 
 RESPONSES = sorted((Path(__file__).parents[2] / "data" / "responses").glob("*.json"))
 TYPES = {"chat": "chat.ChatCompletion", "embed": "CreateEmbeddingResponse", "image": "ImagesResponse"}
@@ -49,7 +48,7 @@ def parsed_by_sdk(action: str, body: dict[str, Any]) -> BaseModel:
             for item in body["data"]
         ]
         body = body | {"data": items}
-    kind: type[BaseModel] = attrgetter(TYPES[action])(openai.types)
+    kind: type[BaseModel] = sdk_type("openai", TYPES[action])
     return kind.model_validate(body, strict=True)
 
 

@@ -19,7 +19,7 @@ from shared.upstream.messages import Response
 from tests.support.endpoint import pixels
 from tests.support.memory_context import MemoryContext, response
 from tests.support.rows import every_row
-from tests.support.sdks import openai
+from tests.support.sdk_types import sdk_type
 
 PDF = b"%PDF-1.7 text"
 
@@ -193,7 +193,7 @@ async def test_a_response_is_read_as_the_official_client_reads_it() -> None:
     body = answered()
     outcome, _ = await run({"input": "Hi"}, body)
 
-    official = openai.types.responses.Response.model_validate(body)
+    official = sdk_type("openai", "responses.Response").model_validate(body)
     output = outcome.output or {}
     assert official.output_text == output["text"] == "Hello, world."
     assert (official.id, official.status) == (output["id"], output["status"])
@@ -244,7 +244,7 @@ async def test_ends_are_as_the_provider_says(
 ) -> None:
     """The official client knows each of them, too. A call counts if it was billed for certain."""
     body = answered(**members)
-    assert body["status"] == openai.types.responses.Response.model_validate(body).status
+    assert body["status"] == sdk_type("openai", "responses.Response").model_validate(body).status
     outcome, _ = await run({"input": "Hi"}, body)
     assert (status, error, calls) == (outcome.status, outcome.error and type(outcome.error), len(outcome.calls))
     assert body["status"] == (outcome.output or {})["status"]

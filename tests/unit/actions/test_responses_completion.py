@@ -18,7 +18,7 @@ from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable
 from shared.upstream.messages import Response
 from tests.support.memory_context import response
-from tests.support.sdks import openai
+from tests.support.sdk_types import sdk_type
 
 USAGE = {
     "input_tokens": 36,
@@ -62,14 +62,14 @@ def responded(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
         "service_tier": "default",
         "usage": USAGE,
     } | more
-    openai.types.responses.Response.model_validate(body)
+    sdk_type("openai", "responses.Response").model_validate(body)
     return body
 
 
 def completed(*items: dict[str, Any], stops: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
     """Return the chat completion that a response becomes, which must be one of the SDK's, but for its usage."""
     body = json_object(as_completion(response(responded(*items, **more)), stops).body)
-    openai.types.chat.ChatCompletion.model_validate(body | {"usage": None})
+    sdk_type("openai", "chat.ChatCompletion").model_validate(body | {"usage": None})
     return body
 
 
