@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
 
 from shared.documents.office import Attributes
 
@@ -18,25 +17,25 @@ _MAX_TEXT = 50
 """Characters of a level's pattern."""
 
 
-@dataclass(slots=True)
 class _Level:
-    form: str = "decimal"
-    pattern: str = ""
-    start: int = 1
+    def __init__(self, form: str = "decimal") -> None:
+        self.form = form
+        self.pattern = ""
+        self.start = 1
 
 
-@dataclass(slots=True)
 class Numbering:
     """Reads `numbering.xml` as a Handler, and then counts."""
 
-    _lists: dict[str, dict[int, _Level]] = field(default_factory=lambda: defaultdict(dict))
-    """The levels of each abstract list."""
-    _list_of: dict[str, str] = field(default_factory=dict)
-    """The abstract list of each list."""
-    _counts: dict[str, list[int | None]] = field(default_factory=dict)
-    _abstract: str = ""
-    _num: str = ""
-    _level: _Level | None = None
+    def __init__(self) -> None:
+        self._lists: dict[str, dict[int, _Level]] = defaultdict(dict)
+        """The levels of each abstract list."""
+        self._list_of: dict[str, str] = {}
+        """The abstract list of each list."""
+        self._counts: dict[str, list[int | None]] = {}
+        self._abstract = ""
+        self._num = ""
+        self._level: _Level | None = None
 
     def start(self, name: str, attributes: Attributes) -> None:
         """See Handler."""

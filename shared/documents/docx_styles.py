@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from shared.documents.docx_numbering import number
 from shared.documents.office import Attributes
@@ -15,23 +14,23 @@ _BODY = 9
 """The outline's level of text that is no heading."""
 
 
-@dataclass(slots=True)
 class Style:
     """What a style says itself; None: what it is based on says it."""
 
-    base: str = ""
-    level: int | None = None
-    """Of a heading, from 1; 0: none."""
-    num: str | None = None
-    depth: int | None = None
+    def __init__(self, level: int | None = None, num: str | None = None, depth: int | None = None) -> None:
+        self.base = ""
+        self.level = level
+        """Of a heading, from 1; 0: none."""
+        self.num = num
+        self.depth = depth
 
 
-@dataclass(slots=True)
 class Styles:
     """Reads `styles.xml` as a Handler."""
 
-    _styles: dict[str, Style] = field(default_factory=dict)
-    _style: Style | None = None
+    def __init__(self) -> None:
+        self._styles: dict[str, Style] = {}
+        self._style: Style | None = None
 
     def start(self, name: str, attributes: Attributes) -> None:
         """See Handler."""
@@ -61,7 +60,7 @@ class Styles:
 
     def resolve(self, style_id: str, own: Style) -> Style:
         """Return what a paragraph is by its style and by what it says itself, which comes first."""
-        resolved = Style("", own.level, own.num, own.depth)
+        resolved = Style(own.level, own.num, own.depth)
         for _ in range(_MAX_LINKS):
             style = self._styles.get(style_id)
             if style is None:

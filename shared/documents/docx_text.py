@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from shared.documents.docx_numbering import Numbering
 from shared.documents.docx_styles import Style, Styles, read_property
 from shared.documents.extracted import Extracted
@@ -41,11 +39,13 @@ def read_docx(package: Package, main: str) -> Extracted:
     return Extracted("docx", builder.text())
 
 
-@dataclass(slots=True)
 class _Paragraph:
-    style_id: str = ""
-    own: Style = field(default_factory=Style)
-    parts: list[str] = field(default_factory=list)
+    __slots__ = ("own", "parts", "style_id")
+
+    def __init__(self) -> None:
+        self.style_id = ""
+        self.own = Style()
+        self.parts: list[str] = []
 
 
 class _Runs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -54,6 +53,6 @@ def _checked(read: Read) -> Read:
         extracted = read(file)
         if not extracted.text.strip():
             raise Unreadable("scanned" if extracted.pages_without_text else "no_text")
-        return replace(extracted, text=extracted.text.replace("\0", ""))
+        return extracted._replace(text=extracted.text.replace("\0", ""))
 
     return checked

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from shared.documents.kinds import MEDIA_TYPES, Kind, Problem
 from shared.documents.pictures import MAX_PICTURE_BYTES, MAX_PICTURES, PNG
@@ -20,8 +19,7 @@ TOO_MUCH = 77
 """The exit code of the process if it needs more memory than a document may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extracted:
+class Extracted(NamedTuple):
     """A document's text."""
 
     kind: Kind

@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any
 
-import pypdfium2.raw as pdfium
+import pypdfium2_raw as pdfium
 
 _MAX_CHARACTERS = 100_000
 """Of a value."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 import ctypes
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import pypdfium2.raw as pdfium
+import pypdfium2_raw as pdfium
 
 _BREAK = re.compile(r"(?<=[^\r\n])\r?\n(?=[^\r\n])")
 _SAME_LINE = 0.4
@@ -29,8 +28,7 @@ _KINDS = {"L": "l", "EN": "n", "AN": "n", "CS": "s", "ES": "s", "ET": "t", "R": 
 _RUN = re.compile(r"l(?:[^r]*(?:l|nt*))?|t*n(?:s?n)*t*")
 
 
-@dataclass(slots=True)
-class _Glyph:
+class _Glyph(NamedTuple):
     char: str
     x: float
     y: float

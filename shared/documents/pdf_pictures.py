@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import Any
 
-import pypdfium2.raw as pdfium
+import pypdfium2_raw as pdfium
 
 from shared.documents.kinds import Unreadable
 from shared.documents.pictures import MAX_PICTURE_BYTES, MAX_PICTURES, PNG

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from shared.documents.docx_numbering import number
 from shared.documents.extracted import Extracted, ranges
 from shared.documents.kinds import Unreadable
@@ -70,12 +68,14 @@ class _Order:
         pass
 
 
-@dataclass(slots=True)
 class _Paragraph:
-    is_title: bool = False
-    is_item: bool = False
-    depth: int = 0
-    parts: list[str] = field(default_factory=list)
+    __slots__ = ("depth", "is_item", "is_title", "parts")
+
+    def __init__(self, *, is_title: bool, is_item: bool) -> None:
+        self.is_title = is_title
+        self.is_item = is_item
+        self.depth = 0
+        self.parts: list[str] = []
 
     @property
     def text(self) -> str:
@@ -113,7 +113,9 @@ class _Slide:
             self._rows[-1].append("")
         elif name == "p":
             is_title = self._placeholder in _TITLES
-            self._paragraph = _Paragraph(is_title, self._placeholder in {"body", "obj"} and self._only is None)
+            self._paragraph = _Paragraph(
+                is_title=is_title, is_item=self._placeholder in {"body", "obj"} and self._only is None
+            )
         elif self._paragraph is not None:
             self._in_paragraph(self._paragraph, name, attributes)
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 import resource
 import signal
 import struct
 import sys
-from pathlib import Path
 
 MAX_MEMORY_BYTES = 640 * 1024 * 1024
 MAX_CPU_S = 60
@@ -61,8 +59,8 @@ def limit(max_output_bytes: int) -> None:
     _end_with_worker()
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_bytes(_FIRST_TO_END)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:  # noqa: PTH123  # see `side_child`
+        file.write(_FIRST_TO_END)
     for name, value in (
         ("RLIMIT_AS", MAX_MEMORY_BYTES),
         ("RLIMIT_FSIZE", max_output_bytes),
@@ -102,7 +100,7 @@ class _Program(ctypes.Structure):
 
 def _filter_calls() -> None:
     """Have the kernel refuse every system call but a few: it then fails as if the right to it were missing."""
-    entry = _CALLS.get(platform.machine())
+    entry = _CALLS.get(os.uname().machine)
     if entry is None:
         return
     architecture, numbers = entry

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from shared.documents.text_builder import TextBuilder, table_row
 
 
-@dataclass(slots=True)
 class _Table:
-    rows: list[list[list[str]]] = field(default_factory=list)
-    is_in_cell: bool = False
+    __slots__ = ("is_in_cell", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[list[list[str]]] = []
+        self.is_in_cell = False
 
 
 class TableStack:

@@ -300,7 +300,7 @@ def test_worker_imports_no_parser():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     loaded = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 
-    assert set() == {"pypdfium2", "zipfile", "html.parser", "pyexpat", "ctypes"} & set(loaded.stdout.split())
+    assert set() == {"pypdfium2_raw", "zipfile", "html.parser", "pyexpat", "ctypes"} & set(loaded.stdout.split())
 
 
 def test_output_is_read_back():

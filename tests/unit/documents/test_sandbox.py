@@ -9,6 +9,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,11 +74,8 @@ class System:
             monkeypatch.delattr(resource, name)
         monkeypatch.setattr(os, "nice", self.niceness.append)
         monkeypatch.setattr(ctypes, "CDLL", lambda _: self.library)
-        monkeypatch.setattr(sandbox, "Path", lambda _: self)
-
-    def write_bytes(self, data: bytes) -> None:
-        """Record the score of who is ended first."""
-        self.written.append(data)
+        score = SimpleNamespace(write=self.written.append)
+        monkeypatch.setattr(sandbox, "open", lambda *_: nullcontext(score), raising=False)
 
 
 def test_limits_are_set_before_a_document_is_read(monkeypatch: pytest.MonkeyPatch):
@@ -99,7 +98,7 @@ def test_limits_are_set_before_a_document_is_read(monkeypatch: pytest.MonkeyPatc
 def test_few_system_calls_are_left(monkeypatch: pytest.MonkeyPatch, machine: str, architecture: int):
     """On both machines; a call by another machine's convention, or by the number of a later kernel's, is refused."""
     system = System(monkeypatch)
-    monkeypatch.setattr(sandbox.platform, "machine", lambda: machine)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
     monkeypatch.setattr(sys, "platform", "linux")
 
     sandbox.lock()
@@ -118,7 +117,7 @@ def test_few_system_calls_are_left(monkeypatch: pytest.MonkeyPatch, machine: str
 def test_what_a_system_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch, name: str, machine: str):
     """A process keeps what it can't give up (docs/security.md)."""
     system = System(monkeypatch, lacks=frozenset({"RLIMIT_NPROC"}))
-    monkeypatch.setattr(sandbox.platform, "machine", lambda: machine)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
     monkeypatch.setattr(sys, "platform", name)
 
     sandbox.lock()
