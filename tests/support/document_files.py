@@ -100,7 +100,7 @@ def package(parts: Mapping[str, str | bytes], *, main: str, kind: str, method: i
 def zipped(parts: Mapping[str, str | bytes], *, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return a ZIP file."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as file:
+    with zipfile.ZipFile(out, "w", method, compresslevel=1) as file:
         for name, data in parts.items():
             file.writestr(name, data)
     return out.getvalue()

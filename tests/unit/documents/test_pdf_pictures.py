@@ -82,7 +82,7 @@ def test_pictures_are_where_the_pages_are():
     [
         (b"0 0 1 90000", BLACK),
         (b"0 0 0 0", BLACK),
-        (b"0 0 2000000000 2000000000", b"0 0 1000000000 1000000000 re f"),
+        pytest.param(b"0 0 2000000000 2000000000", b"0 0 1000000000 1000000000 re f", marks=pytest.mark.long),
         (b"9 9 0 0", b"0 0 5 5 re f"),
     ],
 )
