@@ -13,7 +13,7 @@ import functools
 import json
 import random
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -58,6 +58,11 @@ class Process:
     drain: Drain = field(default_factory=Drain)
     operations: list[str] = field(default_factory=list)
     died: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def will_die(self) -> bool:
+        """Whether it dies at one of the next operations, or is dead."""
+        return self.dies_at > len(self.operations) or self.died.is_set()
 
     def begin(self, name: str) -> bool:
         """Begin an operation. Return whether the process dies once it is made."""
@@ -106,7 +111,8 @@ class Part:
         async def run(*args: Any, **options: Any) -> Any:
             if self._process.died.is_set():
                 raise WorkerDied
-            await self._process.wait()
+            if self._process.chance is not None:
+                await self._process.wait()
             is_last = self._process.begin(self._name(name, args)) if name in _WRITES else False
             is_collected = False
             try:
@@ -206,7 +212,7 @@ class CrashingApp(PatientApp):
             if self.provider_is_busy():
                 await self.provider.settle()
             if self.has_due_entries():
-                await self._run({asyncio.create_task(self.worker.services.schedule.send_due(clock.now())): None})
+                await self._run({asyncio.create_task(self.send_due()): None})
             if self.has_due_messages():
                 await self.deliver()
 
@@ -225,15 +231,7 @@ class CrashingApp(PatientApp):
         return due
 
     async def _run(self, tasks: dict[asyncio.Task[None], Message | None]) -> None:
-        death = asyncio.create_task(self.process.died.wait())
-        waiting: set[asyncio.Task[Any]] = set(tasks)
-        async with asyncio.timeout(_CALL_LIMIT_S):
-            while waiting and not self.process.died.is_set():
-                await asyncio.wait([*waiting, death], return_when=asyncio.FIRST_COMPLETED)
-                waiting = {each for each in waiting if not each.done()}
-        for task in [*waiting, death]:
-            task.cancel()
-        await asyncio.gather(*tasks, death, return_exceptions=True)
+        waiting = await self._until_death(tasks) if self.process.will_die else await self._to_the_end(tasks)
         for task, message in tasks.items():
             failure = None if task.cancelled() else task.exception()
             if message is None:
@@ -244,6 +242,24 @@ class CrashingApp(PatientApp):
             self.crashes += 1
             await asyncio.sleep(0)
             self.begin(Process())
+
+    async def _to_the_end(self, tasks: Iterable[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        async with asyncio.timeout(_CALL_LIMIT_S):
+            await asyncio.wait(tasks)
+        return set()
+
+    async def _until_death(self, tasks: Iterable[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        """Return those that had not ended."""
+        death = asyncio.create_task(self.process.died.wait())
+        waiting: set[asyncio.Task[Any]] = set(tasks)
+        async with asyncio.timeout(_CALL_LIMIT_S):
+            while waiting and not self.process.died.is_set():
+                await asyncio.wait([*waiting, death], return_when=asyncio.FIRST_COMPLETED)
+                waiting = {each for each in waiting if not each.done()}
+        for task in [*waiting, death]:
+            task.cancel()
+        await asyncio.gather(*tasks, death, return_exceptions=True)
+        return waiting
 
     def _requeue(self, message: Message) -> None:
         message.dequeued += 1
