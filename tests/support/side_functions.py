@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+from typing import TYPE_CHECKING
 
 from shared.errors import ContentFiltered, UpstreamFacts
-from shared.upstream.messages import Response
+
+if TYPE_CHECKING:
+    from shared.upstream.messages import Response
 
 
 def raise_error(message: str) -> None:
     """Raise an error as reading a response does."""
     raise ContentFiltered(message, UpstreamFacts(400, "r-1", detail={"code": "x"}))
-
-
-def end_early() -> None:
-    """End as a process that the system kills."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def allocate(size: int) -> int:
-    """Take memory."""
-    return len(bytes(size))
 
 
 def print_much(text: str) -> str:

@@ -15,16 +15,30 @@ from msgspec import defstruct
 from shared.actions.text_splitter import split
 from shared.contract.names import BlobName, NamedBlob, blobs_of, named_blob
 from shared.contract.summarize import Summarize
-from shared.documents import process
+from shared.documents import child, process
+from shared.documents.extract import reader_for
 from shared.documents.extracted import Extracted
+from shared.documents.kinds import Problem
 from shared.documents.pictures import PNG, anchor
 from tests.support.crashing_storage import WorkerDied
 from tests.support.customers import Customer
 from tests.support.document_files import NARROW, PICTURE, docx, lines, paragraph, pdf
 from tests.support.endpoint import completion, error, reply
 from tests.support.long_texts import TOO_LONG, summarized_text
+from tests.support.sampled import Sampled
 from tests.support.worker_crashes import Part, Process
 from tests.support.workers import Memory, Worker, open_worker
+
+
+@pytest.fixture
+def reads_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents are read in this process, for tests that are not about another one: starting it takes longest."""
+
+    async def extract_here(file: BinaryIO, name: str, draws: bool = False) -> Extracted | Problem:
+        file.seek(0)
+        return child.extract(reader_for(file, name, draws), file)
+
+    monkeypatch.setattr(process, "extract", extract_here)
 
 
 async def store(worker: Worker, customer: Customer, **files: bytes) -> list[str]:
@@ -60,6 +74,7 @@ async def test_several_documents_are_one_text(worker: Worker):
     ] == result["output"]["documents"]
 
 
+@pytest.mark.usefixtures("reads_here")
 async def test_a_later_attempt_has_the_same_text(worker: Worker, monkeypatch: pytest.MonkeyPatch):
     """A document is read once for the job, so that a later version's other text does not change what was paid for."""
     customer = worker.customer()
@@ -143,7 +158,7 @@ async def test_reading_ends_with_the_worker(worker: Worker, monkeypatch: pytest.
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_worker_that_dies_at_any_write_changes_no_text(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch, after: bool
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, sampled: Sampled, after: bool
 ):
     """
     Whichever write is its last, the next worker sends no other text than the first, though it
@@ -155,7 +170,7 @@ async def test_a_worker_that_dies_at_any_write_changes_no_text(
         return Extracted("pdf", f"Text {next(count)}. " + "word " * 9_000, 1)
 
     monkeypatch.setattr(process, "extract", otherwise_each_time)
-    for operation in itertools.count(1):
+    for operation in sampled(itertools.count(1)):
         customer, dying = worker.customer(), Process(operation, after)
         blobs = await store(worker, customer, a_pdf=b"%PDF-1", b_pdf=b"%PDF-2", c_txt=b"Text.")
         body = customer.body(action="summarize", job_id="s", input={"blobs": blobs})
@@ -219,6 +234,7 @@ async def test_pages_without_text_are_sent_as_images(worker: Worker):
     assert [{"pages": 3, "pages_as_images": "2-3"}, {}, {"pages": 1, "pages_as_images": "1"}] == shown
 
 
+@pytest.mark.usefixtures("reads_here")
 async def test_a_later_attempt_sends_the_same_images(worker: Worker, monkeypatch: pytest.MonkeyPatch):
     """In as many parts, of eight pages at most: they are stored with the text, and the document is not read again."""
     customer = worker.customer(max_concurrency=1)
@@ -240,6 +256,7 @@ async def test_a_later_attempt_sends_the_same_images(worker: Worker, monkeypatch
     )
 
 
+@pytest.mark.usefixtures("reads_here")
 async def test_claude_sees_the_images(worker: Worker):
     """In its own form, from the same job."""
     customer = worker.customer()
@@ -262,6 +279,7 @@ async def test_claude_sees_the_images(worker: Worker):
     assert base64.b64decode(image["source"]["data"]).startswith(PNG)
 
 
+@pytest.mark.usefixtures("reads_here")
 async def test_images_that_are_too_much_for_the_model_are_sent_in_smaller_parts(worker: Worker):
     """Down to one page a call; if that is too much, the job fails with the model's words."""
     customer = worker.customer(max_concurrency=1)
@@ -281,6 +299,7 @@ async def test_images_that_are_too_much_for_the_model_are_sent_in_smaller_parts(
     assert len(sizes) < 9
 
 
+@pytest.mark.usefixtures("reads_here")
 async def test_a_model_that_takes_no_system_message_sees_the_images(worker: Worker):
     """The instructions stand before the first of them."""
     customer = worker.customer()
@@ -296,7 +315,8 @@ async def test_a_model_that_takes_no_system_message_sees_the_images(worker: Work
     assert 1 == pictures_of(message["content"])
 
 
-@pytest.mark.parametrize("pages", [(51,), (30, 21)])
+@pytest.mark.usefixtures("reads_here")
+@pytest.mark.parametrize("pages", [pytest.param((51,), marks=pytest.mark.long), (30, 21)])
 async def test_images_of_a_job_are_limited(worker: Worker, pages: tuple[int, ...]):
     """A job with more of them fails before a call: what is left out would not be in the summary."""
     customer = worker.customer()
@@ -310,6 +330,7 @@ async def test_images_of_a_job_are_limited(worker: Worker, pages: tuple[int, ...
     assert [] == sent(customer)
 
 
+@pytest.mark.usefixtures("reads_here")
 @pytest.mark.parametrize(
     ("files", "message"),
     [

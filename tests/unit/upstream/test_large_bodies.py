@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
-
-import pytest
 
 from shared.actions.chat import read_chat
 from shared.actions.raw import read_answer
 from shared.upstream.messages import LARGE_BYTES, Response, is_large
 from tests.support.rows import every_row
+from tests.support.sampled import Sampled
 from tests.support.work import count_calls, peak_bytes
 
 MIB = 1024 * 1024
@@ -35,28 +36,26 @@ PIECES = {
 }
 
 
-@pytest.mark.parametrize("name", PIECES)
-@pytest.mark.parametrize("size", [127 * 1024, LARGE_BYTES - 100])
-@pytest.mark.parametrize("start", [START + b"[", pytest.param(START + b'"', marks=pytest.mark.long), b"data: 1\n\n"])
-def test_what_is_read_at_once_is_little_work(name: str, size: int, start: bytes):
+def test_what_is_read_at_once_is_little_work(sampled: Sampled):
     """
     A body that is not large does not stop the worker for long, whatever it holds and whatever it is labelled: reading
     it makes few calls, and few copies or values. Four MiB of events or of lists would be twenty times the limits.
     """
-    piece = PIECES[name]
-    body = (start + piece * (size // len(piece))).ljust(size)
-    response = Response(200, {"content-type": "text/event-stream"}, body, None)
-    if is_large(body):
-        return
-
     read_chat(Response(200, {}, b"{", None), ())  # imports what it needs
+    starts = (START + b"[", START + b'"', b"data: 1\n\n")
+    for start, size, name in sampled(itertools.product(starts, (127 * 1024, LARGE_BYTES - 100), PIECES), share=8):
+        piece = PIECES[name]
+        body = (start + piece * (size // len(piece))).ljust(size)
+        if not is_large(body):
+            read = functools.partial(_read, Response(200, {"content-type": "text/event-stream"}, body, None))
+            assert count_calls(read) < 1_500_000, (name, start)  # of the worst: a stream of many small events
+            is_small = size < MIB or peak_bytes(read) < 4 * LARGE_BYTES  # few copies of it, and no million values
+            assert is_small, (name, start)
 
-    def read() -> None:
-        read_chat(response, ())
-        read_answer(response, None)
 
-    assert count_calls(read) < 1_500_000  # of the worst: a stream of many small events
-    assert size < MIB or peak_bytes(read) < 4 * LARGE_BYTES  # few copies of it, and no million values
+def _read(response: Response) -> None:
+    read_chat(response, ())
+    read_answer(response, None)
 
 
 @every_row(
