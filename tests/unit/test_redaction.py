@@ -83,7 +83,7 @@ def test_redaction_takes_linear_time(key: str, piece: str):
             times.append(time.process_time() - begun)
         return min(times)
 
-    assert seconds(400_000) < 3 * seconds(200_000) + 0.02
+    assert seconds(200_000) < 3 * seconds(100_000) + 0.02
 
 
 @pytest.mark.parametrize("key", ["a" * 4000 + "b", "ab/" * 1000 + "c", "Ab9-Key-" * 400])

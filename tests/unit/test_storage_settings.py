@@ -65,7 +65,7 @@ async def open_clients(account: StorageAccount) -> None:
 @example(
     {**dict.fromkeys(("BlobEndpoint", "QueueEndpoint", "TableEndpoint"), "https://x.y"), "SharedAccessSignature": SAS}
 )
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_connection_string_that_is_accepted_opens_every_client(members: dict[str, str]):
     """The SDKs raise no error of their own for a connection string that passed the checks."""
     environment = {"JobStorage": ";".join(f"{name}={value}" for name, value in members.items())}

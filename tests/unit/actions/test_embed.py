@@ -95,8 +95,8 @@ def test_refusals_of_a_requests_size(status: int, message: str, expected: bool):
 
 @settings(max_examples=40)
 @given(
-    count=st.integers(1, 1100),
-    limit=st.integers(1, 700),
+    count=st.integers(1, 600),
+    limit=st.integers(1, 600),
     attempts=st.lists(st.integers(1, 5), max_size=20),
     learned=st.none() | st.integers(1, 700),
 )
@@ -122,7 +122,7 @@ async def test_each_text_is_embedded_once(count: int, limit: int, attempts: list
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 1100), st.lists(st.tuples(st.integers(1, 5), st.integers(1, 700)), min_size=2, max_size=6))
+@given(st.integers(1, 600), st.lists(st.tuples(st.integers(1, 5), st.integers(1, 700)), min_size=2, max_size=6))
 async def test_each_text_is_embedded_once_whoever_does_it(count: int, attempts: list[tuple[int, int]]):
     """Also if each attempt has another connection, whose limit is another one: it does what is left."""
     ctx, outcome = MemoryContext(model()), None

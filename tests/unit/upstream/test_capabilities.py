@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ProviderUnavailable, RequestRejected, UpstreamFacts
 from shared.upstream.capabilities import (
-    MAX_ENTRIES,
     RENAMED,
     SAMPLING,
     Adaptation,
@@ -21,10 +21,11 @@ from shared.upstream.error_mapping import map_error
 from tests.support.rows import every_row
 
 
-def test_the_least_recently_used_keys_are_forgotten():
+def test_the_least_recently_used_keys_are_forgotten(monkeypatch: pytest.MonkeyPatch):
     """Beyond MAX_ENTRIES, the least recently used keys are forgotten."""
+    monkeypatch.setattr("shared.upstream.capabilities.MAX_ENTRIES", 200)
     capabilities = Capabilities()
-    for number in range(MAX_ENTRIES + 2):
+    for number in range(202):
         capabilities.learn(Adaptation("temperature"), f"c{number}", "default", "m", "chat/completions")
 
     remembered = [bool(capabilities.adaptations(f"c{n}", "default", "m", "chat/completions")) for n in range(4)]

@@ -25,9 +25,9 @@ MIB = 1024 * 1024
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UpstreamClient]:
-    """A client with eight sockets, and room for 64 MiB of large answers."""
+    """A client with eight sockets, and room for 16 MiB of large answers."""
     monkeypatch.setattr(client_module, "MAX_CONNECTIONS", 8)
-    monkeypatch.setattr(client_module, "MAX_LARGE_BYTES", 64 * MIB)
+    monkeypatch.setattr(client_module, "MAX_LARGE_BYTES", 16 * MIB)
     async with open_client() as opened:
         yield opened
 
@@ -64,8 +64,8 @@ async def test_no_customer_takes_every_socket(client: UpstreamClient, account: A
 
 
 LARGE = {
-    "declared": reply(b"x" * 12 * MIB),
-    "compressed": reply(gzip.compress(b"x" * 12 * MIB), headers={"content-encoding": "gzip"}),
+    "declared": reply(b"x" * 3 * MIB),
+    "compressed": reply(gzip.compress(b"x" * 3 * MIB), headers={"content-encoding": "gzip"}),
 }
 
 
@@ -77,7 +77,7 @@ async def test_large_answers_wait_for_memory(
     A customer's large answers take half of the memory for them, whether their size is declared or shows only when they
     are decompressed, for as long as they are in use. Another customer's goes through, and small ones are not counted.
     """
-    monkeypatch.setattr("shared.upstream.response_body.MAX_RESPONSE_BYTES", 16 * MIB)
+    monkeypatch.setattr("shared.upstream.response_body.MAX_RESPONSE_BYTES", 4 * MIB)
     first = 2 if kind == "declared" else 1
     account.will_answer(*[LARGE[kind]] * (first + 2), reply(b"{}"), LARGE[kind])
     kept = [await send(client, account, "a") for _ in range(first)]
@@ -86,13 +86,13 @@ async def test_large_answers_wait_for_memory(
         await asyncio.sleep(0.01)
     small, other = await send(client, account, "a"), await send(client, account, "b")
 
-    assert (b"{}", 12 * MIB) == (small.body, len(other.body))
-    assert 12 * MIB == client._memory.taken["b"]
-    assert 12 * MIB * first <= client._memory.taken["a"] <= 32 * MIB
+    assert (b"{}", 3 * MIB) == (small.body, len(other.body))
+    assert 3 * MIB == client._memory.taken["b"]
+    assert 3 * MIB * first <= client._memory.taken["a"] <= 8 * MIB
     assert not all(task.done() for task in waiting)
     kept.clear()
     del other
-    assert [12 * MIB] * 2 == [len((await task).body) for task in waiting]
+    assert [3 * MIB] * 2 == [len((await task).body) for task in waiting]
     waiting.clear()
     await asyncio.sleep(0.05)
 

@@ -168,8 +168,8 @@ async def test_a_body_has_as_long_as_any_other_request():
 
 
 async def test_a_large_upload_takes_little_memory():
-    """50 MB, to an endpoint that reads slowly now and then: what it does not read, waits at its source."""
-    count, taken = 800, 0
+    """20 MB, to an endpoint that reads slowly now and then: what it does not read, waits at its source."""
+    count, taken = 320, 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal taken
@@ -368,8 +368,8 @@ async def test_an_answer_that_comes_too_early_is_none():
 
 
 async def test_a_large_download_takes_little_memory():
-    """100 MB, compressed, to somebody who now and then is slow: what nobody reads, waits at the endpoint."""
-    body = gzip.compress(CHUNK * 1600, compresslevel=1)
+    """25 MB, compressed, to somebody who now and then is slow: what nobody reads, waits at the endpoint."""
+    body = gzip.compress(CHUNK * 400, compresslevel=1)
     size = 0
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -386,7 +386,7 @@ async def test_a_large_download_takes_little_memory():
     async with serve(answer) as url, open_client() as client:
         peak = await peak_of(read())
 
-    assert (1600 * len(CHUNK), True) == (size, peak < 4 * MIB)
+    assert (400 * len(CHUNK), True) == (size, peak < 4 * MIB)
 
 
 async def test_what_nobody_reads_waits_at_the_endpoint():
@@ -416,7 +416,7 @@ async def test_what_nobody_reads_waits_at_the_endpoint():
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 async def test_a_bomb_ends_at_the_greatest_size(encoding: str):
     """A file is never larger than allowed, however few bytes it is sent in."""
-    body = bytes(20 * MIB)
+    body = bytes(4 * MIB)
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(
@@ -424,8 +424,8 @@ async def test_a_bomb_ends_at_the_greatest_size(encoding: str):
         )
 
     async with serve(answer) as url, open_client() as client:
-        with pytest.raises(ProviderUnavailable, match="more than 10 MiB") as failure:
-            await download(client, url, max_bytes=10 * MIB)
+        with pytest.raises(ProviderUnavailable, match="more than 2 MiB") as failure:
+            await download(client, url, max_bytes=2 * MIB)
 
     assert not failure.value.facts.transient
 
