@@ -1,4 +1,4 @@
-"""How many examples a property test tries: a fifth of them in the default tier, all of them in the long one."""
+"""How many examples a property test tries: a tenth of them in the default tier, all of them in the long one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
-SHARE = 5
+SHARE = 10
 FEWEST = 10
 
 
@@ -18,7 +18,7 @@ def property_tests(items: Iterable[pytest.Item]) -> list[pytest.Function]:
 
 
 def shorten(test: Any) -> None:
-    """Let a property test try a fifth of its examples, but ten if it has as many. Shortening it again does nothing."""
+    """Let a property test try a tenth of its examples, but ten if it has as many. Shortening it again does nothing."""
     if not hasattr(test, "whole_settings"):
         whole = test._hypothesis_internal_use_settings  # hypothesis's own plugin replaces it in the same way
         test.whole_settings = whole

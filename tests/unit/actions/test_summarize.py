@@ -66,10 +66,10 @@ def test_refusals_of_a_texts_length(error: Any, expected: bool):
 
 @settings(max_examples=40)
 @given(
-    paragraphs=st.lists(st.integers(1, 4000), min_size=1, max_size=12),
-    window=st.integers(600, 14_000),
+    paragraphs=st.lists(st.integers(1, 3000), min_size=1, max_size=6),
+    window=st.integers(600, 9_000),
     max_concurrency=st.integers(1, 5),
-    attempts=st.lists(st.integers(1, 9), max_size=50),
+    attempts=st.lists(st.integers(1, 9), max_size=30),
 )
 async def test_each_part_is_summarized_once(
     paragraphs: list[int], window: int, max_concurrency: int, attempts: list[int]

@@ -13,8 +13,8 @@ from shared.storage.message_text import decode_text, encode_text
 from tests.support.rows import every_row
 
 JOB = b'{"customer": "contoso"}'
-VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)
-OBJECTS = st.dictionaries(st.text(), VALUES)
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=20), st.lists, max_leaves=5)
+OBJECTS = st.dictionaries(st.text(max_size=9), VALUES, max_size=4)
 
 
 @given(OBJECTS, st.booleans(), st.text(alphabet=" \t\r\n", max_size=3))

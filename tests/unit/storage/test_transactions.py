@@ -69,7 +69,7 @@ def parse(kind: str, body: bytes) -> list[Operation]:
     return operations
 
 
-@given(changes=st.lists(st.one_of(rows, rows.map(lambda row: replace(row, etag=""))), min_size=1, max_size=5))
+@given(changes=st.lists(st.one_of(rows, rows.map(lambda row: replace(row, etag=""))), min_size=1, max_size=3))
 def test_a_request_has_the_rows(changes: list[Row]) -> None:
     """Whatever the rows contain, a MIME parser finds, in order, a merge at each etag, and inserts of the others."""
     operations = parse(*render_changeset(SERVICE, "jobs", changes, boundary="b0undary"))
