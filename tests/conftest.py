@@ -33,13 +33,17 @@ settings.load_profile("no deadline")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """What is collected stays to the end, half a gigabyte of it: it is no garbage, and is not searched for any."""
+    """
+    What is collected stays to the end, half a gigabyte of it: it is no garbage, and is not searched for any. What tests
+    leave is searched more rarely than is usual, as most of it stays, too.
+    """
     gc.disable()
     try:
         _import_own_share(session.config)
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         gc.enable()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -84,7 +83,6 @@ async def serve_raw(
 
 async def peak_of(work: Awaitable[object]) -> int:
     """The memory that is allocated at a time while something is done."""
-    gc.collect()
     tracemalloc.start()
     try:
         await work
