@@ -207,19 +207,24 @@ def test_the_ledger_gives_up_long_before_the_host():
 
 
 def test_cold_start_loads_only_what_every_job_needs():
-    """Importing the app in a fresh process loads nothing that only some jobs need."""
+    """
+    Importing the app in a fresh process loads nothing that only some jobs need. Nor is a parser of documents loaded by
+    what a job with documents needs then: another process has it.
+    """
+    later = "import shared.jobs.document_inputs; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, function_app; print(*sys.modules)"],
+        [sys.executable, "-c", f"import sys, function_app; print(*sys.modules); {later}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    loaded = set(done.stdout.split())
-
     assert ("", 0) == (done.stderr, done.returncode)
+    loaded, with_documents = (set(line.split()) for line in done.stdout.splitlines())
     assert "shared.jobs.worker" in loaded
     assert set() == loaded & ONLY_SOME_JOBS_NEED
+    assert "shared.documents.process" in with_documents
+    assert set() == (with_documents - loaded) & {"pypdfium2_raw", "zipfile", "html.parser", "pyexpat", "ctypes"}
 
 
 def public(node: ast.AST, path: str) -> list[tuple[str, ast.AST]]:

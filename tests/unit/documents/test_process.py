@@ -291,17 +291,6 @@ async def test_a_page_of_tags_alone_ends(tag: str, number: int):
     assert time.monotonic() - began < process.MAX_WALL_S + 10
 
 
-def test_worker_imports_no_parser():
-    """What the worker imports of this loads no parser of documents."""
-    code = "import sys, shared.jobs.document_inputs; print(*sys.modules)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    loaded = subprocess.run(
-        [sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-
-    assert set() == {"pypdfium2_raw", "zipfile", "html.parser", "pyexpat", "ctypes"} & set(loaded.stdout.split())
-
-
 def test_output_is_read_back():
     """What the process writes is what the worker reads; half a surrogate pair becomes a question mark."""
     for written in (Extracted("pdf", "a\nb\n", 3, "2-3"), Extracted("docx", "é"), "scanned"):

@@ -152,6 +152,7 @@ async def test_a_head_that_is_repaired_is_not_read_over_and_over(part: bytes, mo
         return repaired(data)
 
     monkeypatch.setattr(connections, "repaired", counted)
+    monkeypatch.setattr(connections, "MAX_HEAD_BYTES", 64 * 1024)
     connection, transport, head = await exchanging()
     connection.data_received(b"HTTP/1.1 103 Early Hints\r\nContent-Length: 1\r\nContent-Length: 1\r\nx: ")
     while not transport.is_aborted:
