@@ -36,12 +36,6 @@ FAULT = "LEASE_SECONDS must be a whole number from 10 to 540."
 
 
 @pytest.fixture
-def _no_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process has had no job yet."""
-    monkeypatch.setattr(composition, "_services", None)
-
-
-@pytest.fixture
 def wrong(open_worker: OpenWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker with a wrong setting, whose services the triggers use."""
     worker = open_worker(settings=faulty())
@@ -73,13 +67,13 @@ async def trigger(name: str, text: str, message_id: str = "", inserted_at: Any =
     return [json.loads(decode_text(text)) for text in published]
 
 
-@pytest.mark.usefixtures("_no_services")
-@pytest.mark.parametrize(("name", "wrong"), wrong_cases(by_app=True), ids=lambda part: getattr(part, "value", part))
-async def test_services_wait_for_a_setting(name: str, wrong: Wrong):
+@every_row(("name", "wrong"), wrong_cases(by_app=True))
+async def test_services_wait_for_a_setting(monkeypatch: pytest.MonkeyPatch, name: str, wrong: Wrong):
     """
     Whatever the wrong setting, the app has services, which answer HTTP with a problem that names it and shows no
     value; corrected, they are others.
     """
+    monkeypatch.setattr(composition, "_services", None)  # the process has had no job yet
     environment = environment_with(name, wrong.value, RIGHT)
     first, again = services(environment), services(environment)
     try:
@@ -179,7 +173,7 @@ async def test_requests_are_told_which_setting_is_wrong(wrong: Worker, route: An
     assert "Retry-After" not in response.headers  # it does not pass by itself
 
 
-@pytest.mark.parametrize("timer", ["retention_sweep", "wake_jobs", "close_months", "project_budgets"])
+@every_row("timer", ["retention_sweep", "wake_jobs", "close_months", "project_budgets"])
 @pytest.mark.usefixtures("wrong")
 async def test_timers_do_nothing(timer: str):
     """With a retention that nobody has chosen, too much might be deleted; the log names the setting each time."""

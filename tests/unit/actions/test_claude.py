@@ -7,8 +7,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from shared.actions.base import _ACTIONS
 from shared.actions.claude import DEFAULT_LIMIT
 from shared.clock import now
@@ -75,7 +73,7 @@ async def test_a_chat_has_claudes_request_and_openais_output(worker: Worker):
     assert ("req_1", "claude-sonnet-4-5-20250929") == (row["request_id"], row["answered_by"])
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "limit"),
     [
         ({"max_completion_tokens": 9}, 9),
@@ -149,7 +147,7 @@ REFUSED_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("message", REFUSED_PARAMETERS)
+@every_row("message", REFUSED_PARAMETERS)
 async def test_sampling_that_a_model_refuses_is_left_out_once(worker: Worker, message: str):
     """As with OpenAI's reasoning models: told, learned, and not for strict jobs."""
     customer, refusal = claude(worker), claude_error(400, "invalid_request_error", message)
@@ -264,7 +262,7 @@ async def test_every_other_action_is_refused(worker: Worker):
     assert {"chat", "multi_chat", "summarize", "raw"} == {*_ACTIONS} - {*refused}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("action", "request_input"),
     [
         ("embed", {"texts": ["a"]}),

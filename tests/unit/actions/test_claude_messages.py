@@ -30,7 +30,7 @@ def call(identifier: str, arguments: Any = '{"city":"Rome"}') -> dict[str, Any]:
     return {"id": identifier, "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("message", "last"),
     [
         ({"content": "Well.", "tool_calls": [call("1")]}, "tool_use"),
@@ -140,7 +140,7 @@ def test_an_earlier_answer_keeps_its_thinking_and_its_blocks():
     assert blocks == result.messages[3]["content"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("media_type", "data", "sent"),
     [
         ("image/jpg", "/9j/4AAQ", "image/jpeg"),

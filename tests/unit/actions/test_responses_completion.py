@@ -7,7 +7,6 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from shared.contract.decoding import json_object
 from shared.errors import ContentFiltered, ProviderUnavailable
 from shared.upstream.messages import Response
 from tests.support.memory_context import response
+from tests.support.rows import every_row
 from tests.support.sdk_types import sdk_type
 
 USAGE = {
@@ -117,7 +117,7 @@ def test_usage_is_on_record_as_the_provider_reports_it():
     assert ("", "req-1") == (call.metered_as, call.request_id)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("items", "members", "finish_reason"),
     [
         ([text("A.")], {}, "stop"),
@@ -170,7 +170,7 @@ def test_what_the_filter_stopped_is_billed_and_keeps_its_verdicts():
     )
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("stops", "expected"),
     [
         (("5",), ("1 2 3 4 ", "stop")),
@@ -226,7 +226,7 @@ def test_items_of_other_tools_and_sources_are_kept_whole():
     assert "output_items" not in completed(text("A."))["choices"][0]["message"]
 
 
-@pytest.mark.parametrize(
+@every_row(
     "body",
     [
         {"error": {"code": "server_error", "message": "Oops"}},

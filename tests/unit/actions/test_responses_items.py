@@ -9,6 +9,7 @@ import pytest
 from shared.actions.responses_items import read_items
 from shared.errors import InvalidJob
 from tests.support.responses_types import check_item
+from tests.support.rows import every_row
 
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -35,7 +36,7 @@ def test_text_stays_where_it_is(role: str):
     assert ([{"role": role, "content": "A."}], []) == items({"role": role, "content": "A."})
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("part", "expected"),
     [
         ({"type": "text", "text": "A."}, {"type": "input_text", "text": "A."}),
@@ -126,7 +127,7 @@ def test_members_that_the_api_does_not_have_are_reported_once():
     assert ["messages[].name was left out"] == items(named, named)[1]
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("message", "reason"),
     [
         ({"role": "function", "content": "A."}, r"`messages\[0\]\.role` must be system"),

@@ -9,6 +9,7 @@ import pytest
 from shared.actions.responses_request import MAX_COUNT, responses_request
 from shared.errors import InvalidJob
 from tests.support.responses_types import check_request
+from tests.support.rows import every_row
 
 USER = [{"role": "user", "content": "Hello?"}]
 SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -27,7 +28,7 @@ def sent(**parameters: Any) -> tuple[dict[str, Any], list[str]]:
     return {name: value for name, value in request.body.items() if name not in {"input", "store"}}, request.adapted
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "body"),
     [
         ({}, {}),
@@ -118,7 +119,7 @@ def test_parameters_that_the_api_has(parameters: dict[str, Any], body: dict[str,
     assert (body, []) == sent(**parameters)
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "adapted"),
     [
         ({"seed": 0, "presence_penalty": 1}, ["presence_penalty was left out", "seed was left out"]),
@@ -153,7 +154,7 @@ def test_count_and_stops_are_the_apps():
     assert (2, ("a", "b"), {"input", "store"}) == (request.count, request.stops, request.body.keys())
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("parameters", "message"),
     [
         ({"audio": {"voice": "alloy"}}, r"`parameters\.audio` can't be set: .* answers in text"),

@@ -13,6 +13,7 @@ from shared.errors import InvalidJob, ProviderUnavailable, RequestRejected
 from tests.support.audio_samples import MP3, OPUS, spoken, wav
 from tests.support.forms import sent_form
 from tests.support.memory_context import MemoryContext, in_turn, response, run_action
+from tests.support.rows import every_row
 
 TALK = wav(spoken([(2.0, True), (0.6, False), (2.0, True), (0.5, False), (1.0, True)]))
 
@@ -30,7 +31,7 @@ async def run(ctx: MemoryContext, **members: Any) -> Completed:
     return outcome
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("kind", "members"),
     [
         (None, {"task", "language", "duration", "text", "segments", "words"}),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from shared.contract.error_codec import error_body, error_from_body
 from shared.errors import ConnectionFault, JobError, ProviderUnavailable, UpstreamError, UpstreamFacts
+from tests.support.rows import every_row
 
 KINDS = {*JobError.__subclasses__(), *ConnectionFault.__subclasses__(), *UpstreamError.__subclasses__()}
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS - {ConnectionFault, UpstreamError}, key=str))
+@every_row("kind", sorted(KINDS - {ConnectionFault, UpstreamError}, key=str))
 def test_an_error_that_was_stored_is_the_same_error(kind: type[JobError]):
     """Also one that is no endpoint's: a job may end with the error of a part, or of an earlier attempt."""
     facts = UpstreamFacts(status=429, request_id="req-1", detail={"param": "n"})

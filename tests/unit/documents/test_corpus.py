@@ -48,7 +48,7 @@ def test_document_is_read_or_refused(sample: Sample):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("sample", CORPUS, ids=lambda sample: sample.name)
+@every_row("sample", CORPUS, ids=lambda sample: sample.name)
 async def test_process_reads_the_same(sample: Sample):
     """A process that has given up everything reads the same: nothing that it needs is imported too late."""
     with tempfile.TemporaryFile() as opened:
@@ -60,7 +60,7 @@ async def test_process_reads_the_same(sample: Sample):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(60))
+@every_row("seed", range(60))
 async def test_damaged_documents_are_read_or_refused(seed: int):
     """Whatever happens to a document's bytes, there is a text or a sentence, and no parser ends by itself."""
     chance = random.Random(seed)

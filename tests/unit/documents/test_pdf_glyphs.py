@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from shared.documents.pdf_glyphs import _in_reading_order
+from tests.support.rows import every_row
 
 SHALOM, OLAM = "שלום", "עולם"
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("seen", "read"),
     [
         (("A", "B"), "B A"),

@@ -298,7 +298,7 @@ def test_output_is_read_back():
     assert "a?b" == cast(Extracted, decode(encode(Extracted("html", "a\ud800b")))).text
 
 
-@pytest.mark.parametrize(
+@every_row(
     "sizes", [None, "9", [7], [-1], [True], ["9"], [9, 9], [60], [9] * 51, [16 << 21]], ids=lambda sizes: str(sizes)[:9]
 )
 def test_pictures_are_checked(sizes: Any):

@@ -34,6 +34,7 @@ from shared.upstream.circuit_breaker import (
     Breakers,
 )
 from tests.support.manual_clock import ManualClock
+from tests.support.rows import every_row
 
 DOWN = ProviderUnavailable("It is down.", UpstreamFacts(status=503, transient=True))
 SLOW = UpstreamTimeout("It is slow.", UpstreamFacts(transient=True))
@@ -130,7 +131,7 @@ def test_what_was_never_sent_does_not_count(case: Case):
     assert "open" == case.breaker.state
 
 
-@pytest.mark.parametrize("outcome", [*RESPONSES.values(), None], ids=[*RESPONSES, "success"])
+@every_row("outcome", [*RESPONSES.values(), None], ids=[*RESPONSES, "success"])
 def test_any_response_resets_it(case: Case, outcome: UpstreamError | None):
     """
     Any response, also 4xx or 429, resets the count; any number of them does not open it. A missing permission concerns

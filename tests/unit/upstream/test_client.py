@@ -195,7 +195,7 @@ TOKEN = {"token": "ab", "logprob": -0.1, "bytes": [97, 98]}
 LOGPROBS = f"[{','.join([json.dumps(TOKEN | {'top_logprobs': [TOKEN] * 20})] * 10_000)}]".encode()
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("answer", "body"),
     [
         (reply(b"<html>", status=201, headers={"x-request-id": "req-7"}), b"<html>"),
@@ -240,7 +240,7 @@ BROKEN: dict[str, tuple[Answer, str, UpstreamFacts]] = {
 }
 
 
-@pytest.mark.parametrize(("answer", "words", "facts"), BROKEN.values(), ids=BROKEN)
+@every_row(("answer", "words", "facts"), BROKEN.values(), ids=BROKEN)
 async def test_a_response_that_can_not_be_read_may_be_billed(
     client: UpstreamClient,
     account: Account,
@@ -366,7 +366,7 @@ async def test_a_refusal_is_one_whatever_its_encodings(client: UpstreamClient, a
             await send(client, account, url=url)
 
 
-@pytest.mark.parametrize(("text", "words", "facts"), NOT_HTTP.values(), ids=NOT_HTTP)
+@every_row(("text", "words", "facts"), NOT_HTTP.values(), ids=NOT_HTTP)
 async def test_a_response_that_is_not_http_is_bought_once(
     client: UpstreamClient, account: Account, text: bytes | None, words: str, facts: UpstreamFacts
 ):
@@ -447,7 +447,7 @@ async def test_a_key_in_a_response_is_redacted(client: UpstreamClient, account: 
     assert account.key not in str(response)
 
 
-@pytest.mark.parametrize("status", [400, 401, 429, 500])
+@every_row("status", [400, 401, 429, 500])
 async def test_a_key_in_an_error_is_redacted(
     client: UpstreamClient, account: Account, caplog: pytest.LogCaptureFixture, status: int
 ):

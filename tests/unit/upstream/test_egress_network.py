@@ -73,7 +73,7 @@ async def closing(request: web.Request) -> web.StreamResponse:
     return response
 
 
-@pytest.mark.parametrize("address", FORBIDDEN)
+@every_row("address", FORBIDDEN)
 async def test_forbidden_address_is_not_called(
     open_client: OpenClient, network: Network, account: Account, address: str
 ):
@@ -81,6 +81,8 @@ async def test_forbidden_address_is_not_called(
     A name with a private, local, metadata or platform address is refused before anything is connected, also if it was
     public at the first call and is not at a later connection.
     """
+    network.called.clear()
+    account.received.clear()
     with pytest.raises(ConnectionInvalid):
         await call(open_client(address), account)
     assert [] == network.called
@@ -149,12 +151,14 @@ async def test_private_and_local_addresses_are_called_if_switched_on(
     assert [address] == network.called
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("location", ["http://169.254.169.254/metadata", f"http://{NAME}/elsewhere", "/elsewhere"])
+@every_row("status", [301, 302, 303, 307, 308])
+@every_row("location", ["http://169.254.169.254/metadata", f"http://{NAME}/elsewhere", "/elsewhere"])
 async def test_redirect_is_not_followed(
     open_client: OpenClient, network: Network, account: Account, status: int, location: str
 ):
     """A redirect is a refused request, wherever it points; nothing is sent to the new location."""
+    network.called.clear()
+    account.received.clear()
     account.will_answer(error(status, location=location))
 
     with pytest.raises(RequestRejected, match="redirect") as raised:
