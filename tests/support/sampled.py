@@ -1,5 +1,5 @@
 """
-Which of many points a test tries: every third in the default tier, all of them in the long one.
+Which of many points a test tries: every eighth in the default tier, all of them in the long one.
 
 It is for a test that does the same at each operation at which a worker may die, at each write that may fail, or for
 each seed. One that asks for the fixture `sampled` is in both tiers, without a mark.
@@ -7,14 +7,13 @@ each seed. One that asks for the fixture `sampled` is in both tiers, without a m
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
 
-SHARE = 3
+SHARE = 8
 _Point = TypeVar("_Point")
 
 
@@ -32,11 +31,22 @@ class Sampled:
     """Each table that is sampled starts at another point, and so does each case of a test."""
 
     def __call__(self, points: Iterable[_Point], *, share: int = SHARE) -> Iterator[_Point]:
-        """Return one of so many of the points, or all of them."""
+        """Return one of so many of the points, at least one, or all of them."""
         if self.is_whole:
             return iter(points)
         start, self.start = self.start % share, self.start + 1
-        return itertools.islice(points, start, None, share)
+        return _every(points, start, share)
+
+
+def _every(points: Iterable[_Point], start: int, share: int) -> Iterator[_Point]:
+    last, skipped = None, True
+    for number, point in enumerate(points):
+        last = (point,)
+        if number % share == start:
+            skipped = False
+            yield point
+    if skipped and last:
+        yield last[0]
 
 
 def sampled_of(test: pytest.Item) -> Sampled:
