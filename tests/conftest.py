@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from tests.support import authorities  # before what reads the system's when it is imported
+
+# isort: split
 import contextlib
 import gc
 import importlib
@@ -17,7 +20,6 @@ from hypothesis import HealthCheck, settings
 from local.stack import azurite as azurites
 from local.vault import server as vaults
 from shared.jobs import attempt as attempts
-from tests.support import authorities
 from tests.support import endpoint as endpoints
 from tests.support.distribution import LoadFileScheduling, Scheduling
 from tests.support.harness import Harness, open_harness
@@ -81,10 +83,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_authorities() -> Iterator[None]:
-    """Trust one authority in the place of the system's, here and in the processes that tests start."""
+    """Trust one authority in the place of the system's, in clients that ignore the environment, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", str(authorities.FEW))
-        patch.setattr(certifi, "where", lambda: str(authorities.FEW))  # of clients that ignore the environment
+        patch.setattr(certifi, "where", lambda: str(authorities.FEW))
         yield
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import mcp_types
 import pytest
 import pytest_asyncio
 
@@ -18,6 +17,9 @@ from tests.support.endpoint import Endpoint, error
 from tests.support.live_server import LiveServer, serve
 from tests.support.principals import token
 from tests.support.sdks import mcp
+
+if TYPE_CHECKING:
+    import mcp_types  # takes as long to import as the rest of the module's tests need
 
 MODES = ("auto", "legacy")
 
