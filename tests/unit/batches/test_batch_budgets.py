@@ -121,7 +121,7 @@ async def test_a_job_that_is_cancelled_too_late_settles_what_is_recorded(at: Pat
     await books.publish(decode_price_book(json.dumps(PRICES | {"rates": []}).encode()), replaces=None, by="ann")
     customer, of = at.customer(), monthly("1000000", unit, enforce="soft" if unit == "EUR" else "hard")
     await put(at, customer, main=of)
-    at.accounts[customer].durations.in_progress_s = 7200
+    at.accounts[customer].durations.in_progress_s = 1800
     job = await at.send(customer, "multi_chat", input={"prompts": ["1?"] * 120, "parameters": {"max_tokens": 100}})
     await at.pass_time(600)
     reserved = total(at.memory.table, customer, "main").reserved
@@ -143,14 +143,14 @@ async def test_a_connection_that_is_gone_ends_its_job_with_its_batch(at: Patient
     """What was bought by then is recorded, if anybody can still read it; if not, it counts as estimated."""
     customer = at.customer()
     await put(at, customer, main=TOKENS)
-    at.accounts[customer].durations.in_progress_s = 7200
-    job = await at.send(customer, input=INPUT, options={"deadline_s": 3 * 3600})
+    at.accounts[customer].durations.in_progress_s = 1800
+    job = await at.send(customer, input=INPUT, options={"deadline_s": 3600})
     await at.pass_time(600)
     reserved = total(at.memory.table, customer, "main").reserved
     at.memory.credentials.secrets.clear()
     at.worker = open_worker(cast(Endpoint, None), at.worker.services.client, memory=at.memory)
 
-    await at.finish([job], within_s=4 * 3600)
+    await at.finish([job], within_s=2 * 3600)
 
     ended = total(at.memory.table, customer, "main")
     assert at.result(job)["status"] == "failed"

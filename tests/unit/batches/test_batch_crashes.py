@@ -162,16 +162,14 @@ def live(client, monkeypatch) -> Live:
 
 
 async def test_a_worker_may_die_at_any_operation(live: Live) -> None:
-    """Nothing is bought twice, lost or left out of the records. Here at a third of them, of which half are made."""
+    """Nothing is bought twice, lost or left out of the records. Here at a fifth of them, of which half are made."""
     operations = (await live("chat", Process())).operations
     assert len(operations) > 30
-    for number in range(1, len(operations) + 1, 3):
-        await live(["chat", "respond"][number // 3 % 2], Process(number, after=number % 2 == 0))
+    for number in range(1, len(operations) + 1, 5):
+        await live(["chat", "respond"][number % 3 == 0], Process(number, after=number % 2 == 0))
 
 
-@pytest.mark.parametrize(
-    "name", ["batches.create lost 1", "files.content cut 3", "expired with half", "no room", "a line missing"]
-)
+@pytest.mark.parametrize("name", ["batches.create lost 1", "expired with half", "a line missing"])
 async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name: str) -> None:
     """See above; some operations."""
     operations = (await live("chat", Process(), FAULTS[name])).operations

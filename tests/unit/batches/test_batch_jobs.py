@@ -241,7 +241,7 @@ async def test_a_batch_of_a_model_of_responses_that_is_too_slow_is_bought_at_the
     account = at.accounts[customer]
     takes_responses_alone(account, ONLY_RESPONSES.format("chat/completions"), "")
     account.durations.in_progress_s = 80_000
-    options = {"processing": "cheapest", "deadline_s": 7200, "retry_delay_ms": 0}
+    options = {"processing": "cheapest", "deadline_s": 3600, "retry_delay_ms": 0}
     jobs = [await at.send(customer, options=options) for _ in range(2)]
     await at.finish(jobs)
     assert {"succeeded"} == {at.result(job)["status"] for job in jobs}
@@ -420,7 +420,7 @@ async def test_a_job_that_is_cancelled_in_time_is_not_bought(at: PatientApp) -> 
 
 async def test_a_job_that_is_cancelled_too_late_is_billed_and_not_published(at: PatientApp) -> None:
     customer = at.customer()
-    at.accounts[customer].durations.in_progress_s = 7200
+    at.accounts[customer].durations.in_progress_s = 1800
     cancelled = await at.send(customer)
     await at.pass_time(600)
     assert await at.cancel(customer, cancelled) == "cancelled"
@@ -448,11 +448,11 @@ async def test_what_a_slow_batch_left_is_bought_in_time(at: PatientApp, flex: st
     elif flex == "refused":
         refused = CallFault(400, "invalid_value", "Invalid service_tier argument: flex.", "service_tier")
         account.faults.calls.add(replace(refused, if_parameter="service_tier"), times=None)
-    options = {"processing": "cheapest", "deadline_s": 7200, "retry_delay_ms": 0}
+    options = {"processing": "cheapest", "deadline_s": 3600, "retry_delay_ms": 0}
     jobs = [await at.send(customer, options=options) for _ in range(3)]
     sent_at = at.clock()
     await at.finish(jobs)
-    assert at.clock() - sent_at < 7200
+    assert at.clock() - sent_at < 3600
     assert {at.result(job)["status"] for job in jobs} == {"succeeded"}
     usage = at.rows(customer, "u_")
     assert [row["processing"] for row in usage] == ["standard"] * 3
@@ -465,7 +465,7 @@ async def test_a_refusal_of_the_flex_tier_may_be_a_sentence_alone(at: PatientApp
     customer = at.customer()
     account = at.accounts[customer]
     account.durations.in_progress_s = 80_000
-    job = await at.send(customer, options={"processing": "cheapest", "deadline_s": 7200})
+    job = await at.send(customer, options={"processing": "cheapest", "deadline_s": 3600})
     account.faults.route("chat", RouteFault("status", 400, "invalid_request_error", "Unsupported service_tier: flex"))
     await at.finish([job])
     assert [row["service_tier"] for row in at.rows(customer, "u_")] == ["default"]
@@ -478,7 +478,7 @@ async def test_another_refusal_is_not_taken_for_one_of_the_flex_tier(at: Patient
     account = at.accounts[customer]
     account.durations.in_progress_s = 80_000
     refusal = CallFault(400, "invalid_value", "The schema 'service_tiers', of flexible size, is invalid.", parameter)
-    job = await at.send(customer, options={"processing": "cheapest", "deadline_s": 7200})
+    job = await at.send(customer, options={"processing": "cheapest", "deadline_s": 3600})
     await at.pass_time(600)
     account.faults.calls.add(refusal, times=None)
     await at.finish([job])

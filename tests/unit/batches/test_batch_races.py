@@ -23,11 +23,13 @@ async def app(client, monkeypatch) -> AsyncIterator[CrashingApp]:
         yield made
 
 
-async def _sent(app: CrashingApp, number: int = 2, **members: object) -> tuple[str, Account, list[str]]:
-    """Return a customer, its account, and jobs whose batch is at the provider for hours."""
+async def _sent(
+    app: CrashingApp, number: int = 2, *, in_progress_s: float = HOUR / 2, **members: object
+) -> tuple[str, Account, list[str]]:
+    """Return a customer, its account, and jobs whose batch is at the provider."""
     customer = app.customer()
     account = app.accounts[customer]
-    account.durations.in_progress_s = 3 * HOUR
+    account.durations.in_progress_s = in_progress_s
     jobs = [await app.send(customer, **members) for _ in range(number)]
     await app.pass_time(600)
     assert len(account.batches) == 1
@@ -43,7 +45,7 @@ async def test_a_job_s_message_that_comes_again_takes_nothing_from_it(app: Crash
     """While it waits, and at every minute of the harvest."""
     customer, account, jobs = await _sent(app)
     message = _message_of(app, customer)
-    while app.clock() - account.batches.copy().popitem()[1].times["created_at"] < 4 * HOUR:
+    while app.clock() - account.batches.copy().popitem()[1].times["created_at"] < HOUR:
         await app.stored.queues.send("jobs", message)
         await app.pass_time(60)
     app.check(customer, jobs)
@@ -76,7 +78,7 @@ async def test_a_job_that_ends_early_waits_for_its_calls_that_are_paid_for(app: 
 
 async def test_a_connection_that_leads_elsewhere_buys_nothing_again(app: CrashingApp) -> None:
     """The other account is not asked for the batch; the calls are recorded as ones that may have been billed."""
-    customer, account, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
+    customer, account, jobs = await _sent(app, options={"deadline_s": HOUR})
     other = app.provider.account()
     app.connect(customer, other, endpoint=other.url.replace("127.0.0.1", "localhost"))
     app.worker.services.connections.forget(customer, "default")
@@ -121,7 +123,7 @@ async def test_usage_names_the_connection_that_has_served(app: CrashingApp) -> N
     """Between the harvest and the end of the job, its connection may become another one."""
     customer, account, jobs = await _sent(app)
     app.held.add("jobs")
-    await app.pass_time(4 * HOUR)
+    await app.pass_time(HOUR)
     assert [row["state"] for row in app.rows(customer, "p_")] == ["done"]
     other = app.provider.account(style="azure")
     app.connect(customer, other, endpoint=other.url.replace("127.0.0.1", "localhost"))
@@ -147,13 +149,13 @@ async def test_a_rotated_key_reads_the_batch(app: CrashingApp) -> None:
 
 async def test_a_key_of_another_account_at_the_same_endpoint_buys_nothing_again(app: CrashingApp) -> None:
     """It looks like a rotated key: the other account says that there is no such batch."""
-    customer, _, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
+    customer, _, jobs = await _sent(app, options={"deadline_s": HOUR})
     other = app.provider.account()
     app.connect(customer, other)
     app.worker.services.connections.forget(customer, "default")
     started_at = app.clock()
     await app.finish(jobs)
-    assert app.clock() - started_at < 3 * HOUR
+    assert app.clock() - started_at < 2 * HOUR
     assert other.batches == {}
     assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"] * 2
 
@@ -163,7 +165,7 @@ async def test_a_creation_that_another_account_refuses_is_not_taken_for_none(app
     customer = app.customer()
     account = app.accounts[customer]
     account.faults.route("batches.create", LOST)
-    jobs = [await app.send(customer, options={"deadline_s": 2 * HOUR})]
+    jobs = [await app.send(customer, options={"deadline_s": HOUR})]
     while not account.batches:
         await app.pass_time(30)
     other = app.provider.account()
@@ -177,13 +179,13 @@ async def test_a_creation_that_another_account_refuses_is_not_taken_for_none(app
 
 async def test_a_batch_that_its_provider_never_ends_is_cancelled_and_given_up(app: CrashingApp, caplog) -> None:
     """A day after its deadline; its jobs have ended soon after that."""
-    customer, account, jobs = await _sent(app, options={"deadline_s": 2 * HOUR})
+    customer, account, jobs = await _sent(app, in_progress_s=3 * HOUR, options={"deadline_s": HOUR})
     account.durations.cancelling_s = 100 * HOUR
     batch = next(iter(account.batches.values()))
     batch.times["expires_at"] = 1e12
-    await app.finish(jobs, within_s=2.2 * HOUR)
+    await app.finish(jobs, within_s=1.2 * HOUR)
     assert batch.status == "cancelling"
-    await app.pass_time(27 * HOUR)
+    await app.pass_time(27 * HOUR, step_s=600)
     assert [row["state"] for row in app.rows(customer, "p_")] == ["done"]
     assert "batch_given_up" in caplog.text
     assert {app.result(job)["status"] for job in jobs} == {"failed"}
@@ -194,8 +196,8 @@ async def test_a_second_batch_is_cancelled_and_told(app: CrashingApp, caplog) ->
     """The list has shown the first one only after the second was created."""
     customer = app.customer()
     account = app.accounts[customer]
-    account.durations.in_progress_s = 3 * HOUR
-    account.faults.batches.add(BatchFault(list_late_s=1.5 * HOUR))
+    account.durations.in_progress_s = HOUR
+    account.faults.batches.add(BatchFault(list_late_s=HOUR / 2))
     account.faults.route("batches.create", LOST)
     jobs = [await app.send(customer) for _ in range(3)]
     await app.finish(jobs)
@@ -313,7 +315,7 @@ async def test_an_erased_customer_s_batch_ends_without_a_trace(app: CrashingApp)
     customer, _, _ = await _sent(app)
     for key in [key for key in app.stored.table.rows if key[0] == customer]:
         app.stored.table.rows.pop(key)
-    await app.pass_time(6 * HOUR)
+    await app.pass_time(HOUR)
     assert app.messages == []
     assert app.results == []
     assert [key for key in app.stored.table.rows if key[0] in (customer, "~batches")] == []
@@ -334,7 +336,7 @@ async def test_an_answer_that_no_outcome_names_is_on_record(app: CrashingApp) ->
 
 async def test_answers_that_a_cancelled_batch_does_not_hand_out_are_not_bought_again(app: CrashingApp) -> None:
     """It says that it has some, and names no file: they may have been billed, and are on record so."""
-    customer, account, jobs = await _sent(app, 4, options={"deadline_s": 2 * HOUR})
+    customer, account, jobs = await _sent(app, 4, in_progress_s=1.5 * HOUR, options={"deadline_s": HOUR})
     (batch,) = account.batches.values()
     while not batch.has_ended:
         await app.pass_time(10, step_s=10)

@@ -31,7 +31,7 @@ async def _run(client, monkeypatch, seed: int, jobs: int, *, hours: float, step_
 
 async def test_the_cheapest_is_never_late_where_list_price_could_do_it(client, monkeypatch) -> None:
     """By seeded chance, on a moved clock; see `CheapestRuns.could_be_bought`. The others are named, and end in time."""
-    await _run(client, monkeypatch, 8, 40, hours=3, step_s=180)
+    await _run(client, monkeypatch, 6, 20, hours=2, step_s=180)
 
 
 @pytest.fixture(params=[True, False], ids=["batches", "windows"])
@@ -42,9 +42,10 @@ def seed(request: pytest.FixtureRequest, monkeypatch) -> int:
     return 24 if request.param else 41
 
 
-async def test_responses_are_never_late_where_list_price_could_do_them(client, monkeypatch, seed: int) -> None:
+@pytest.mark.usefixtures("seed")
+async def test_responses_are_never_late_where_list_price_could_do_them(client, monkeypatch) -> None:
     """See above, and chats that may be responses; windows may be refused, and may last too long."""
-    await _run(client, monkeypatch, seed, 20, hours=6, step_s=180, actions=("respond", "respond", "chat"))
+    await _run(client, monkeypatch, 10, 12, hours=3, step_s=180, actions=("respond", "respond", "chat"))
 
 
 @pytest.mark.long
@@ -59,7 +60,7 @@ CLAUDE = {"style": "anthropic", "actions": ("chat", "chat", "multi_chat", "summa
 
 async def test_claude_is_never_late_where_list_price_could_do_it(client, monkeypatch) -> None:
     """See above. A batch whose creation got no answer is known only when it has ended."""
-    await _run(client, monkeypatch, 5, 20, hours=3, step_s=180, **CLAUDE)
+    await _run(client, monkeypatch, 9, 12, hours=2, step_s=180, **CLAUDE)
 
 
 @pytest.mark.long

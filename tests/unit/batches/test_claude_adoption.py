@@ -64,12 +64,12 @@ async def test_another_app_s_batch_is_waited_for_and_left_alone(app: CrashingApp
     """It has as many lines, was created at the same time, and runs for hours; nothing is bought twice for it."""
     customer = app.customer(style="anthropic")
     account = app.accounts[customer]
-    account.durations.in_progress_s = 2 * HOUR
+    account.durations.in_progress_s = HOUR
     account.faults.route("message_batches.create", LOST if exists else RESET)
     jobs = [await app.send(customer) for _ in range(2)]
     await _until_created(app, account)
-    foreign = await _foreign(account, 4 * HOUR)
-    await app.pass_time(HOUR)
+    foreign = await _foreign(account, 2.2 * HOUR)
+    await app.pass_time(HOUR / 2)
     assert len(_own(account, foreign)) == exists
     assert app.results == []
     assert "may be it" in caplog.text
@@ -122,8 +122,8 @@ async def test_a_second_batch_is_recorded_and_told_once_it_is_known(app: Crashin
     """The list has shown the first only after the second was created. It is not cancelled: it could be anybody's."""
     customer = app.customer(style="anthropic")
     account = app.accounts[customer]
-    account.durations.in_progress_s = 3 * HOUR
-    account.faults.batches.add(BatchFault(list_late_s=1.5 * HOUR))
+    account.durations.in_progress_s = HOUR
+    account.faults.batches.add(BatchFault(list_late_s=HOUR / 2))
     account.faults.route("message_batches.create", LOST)
     jobs = [await app.send(customer) for _ in range(3)]
     await app.finish(jobs)
@@ -162,14 +162,14 @@ async def test_jobs_end_in_time_though_it_is_not_known_whose_a_batch_is(app: Cra
     """Their calls may have been billed; once the batch has ended, they are on record as what they were."""
     customer = app.customer(style="anthropic")
     account = app.accounts[customer]
-    account.durations.in_progress_s = 10 * HOUR
+    account.durations.in_progress_s = 5 * HOUR
     account.faults.route("message_batches.create", LOST)
-    jobs = [await app.send(customer, options={"deadline_s": 2 * HOUR}) for _ in range(2)]
+    jobs = [await app.send(customer, options={"deadline_s": HOUR}) for _ in range(2)]
     started_at = app.clock()
     await app.finish(jobs)
-    assert app.clock() - started_at < 2.2 * HOUR
+    assert app.clock() - started_at < 1.2 * HOUR
     assert [row["outcome"] for row in _usage(app, customer)] == ["unanswered"] * 2
-    await app.pass_time(12 * HOUR)
+    await app.pass_time(6 * HOUR)
     usage = _usage(app, customer)
     assert [(row["outcome"], row["processing"]) for row in usage] == [("lost", "batch")] * 2
     assert sorted(row["request_id"] for row in usage) == sorted(each.request_id for each in account.journal.billed())
@@ -205,14 +205,14 @@ async def test_a_refused_creation_ends_its_jobs(app: CrashingApp, fault: Any) ->
     assert _usage(app, customer) == []
 
 
-@pytest.mark.parametrize("exported_s", [0, 299, 600, 20_000])
+@pytest.mark.parametrize("exported_s", [0, 299, 600, 15_000])
 async def test_a_batch_is_not_bought_again_where_its_customer_is_imported(
     app: CrashingApp, tmp_path: Path, exported_s: int
 ) -> None:
     """Whether it was sent by the export, after it by the other deployment, or harvested there long ago."""
     customer = app.customer(style="anthropic")
     account = app.accounts[customer]
-    account.durations.in_progress_s = 2 * HOUR
+    account.durations.in_progress_s = HOUR
     jobs = [await app.send(customer), await app.send(customer, "multi_chat", input={"prompts": ["1", "2"]})]
     await app.deliver()
     if 0 < exported_s < 10_000:
@@ -233,7 +233,7 @@ async def test_a_batch_that_was_sent_long_after_the_export_is_not_bought_again(
     customer = app.customer(style="anthropic")
     account = app.accounts[customer]
     account.faults.route("message_batches.create", error(429, retry_after_s=600), times=6)
-    account.durations.in_progress_s = 2 * HOUR
+    account.durations.in_progress_s = HOUR
     jobs = [await app.send(customer) for _ in range(2)]
     await app.deliver()
     await _export(app, customer, tmp_path / "export")

@@ -13,6 +13,7 @@ from local.provider.faults import CUT, HANG, HANG_AFTER, LOST, RESET, BatchFault
 from shared.batches import claude_batches, gathering, provider_api, records
 from shared.billing.customer_records import CustomerRecords
 from tests.support.patient_budgets import monthly, total, used
+from tests.support.sampled import Sampled
 from tests.support.worker_crashes import CrashingApp, Process, crashing_app
 
 AFTERWARDS_S = 3600.0
@@ -138,16 +139,14 @@ KINDS = ("chat", "chat with a budget", "multi_chat")
 
 
 async def test_a_worker_may_die_at_any_operation(live: Live) -> None:
-    """Nothing is bought twice, lost or left out of the records. Here at a third of them, of which half are made."""
+    """Nothing is bought twice, lost or left out of the records. Here at a fifth of them, of which half are made."""
     operations = (await live(Process())).operations
     assert len(operations) > 20
-    for number in range(1, len(operations) + 1, 3):
+    for number in range(1, len(operations) + 1, 5):
         await live(Process(number, after=number % 2 == 0))
 
 
-@pytest.mark.parametrize(
-    "name", ["create lost 1", "create 500 3", "list 500 3", "results cut 3", "lost and expired", "a line missing"]
-)
+@pytest.mark.parametrize("name", ["create lost 1", "lost and expired", "a line missing"])
 async def test_a_worker_may_die_beside_a_fault_of_the_provider(live: Live, name: str) -> None:
     """See above; some operations."""
     operations = (await live(Process(), FAULTS[name])).operations
@@ -182,9 +181,9 @@ def test_a_creation_ends_within_the_lease() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "create lost 1"])
-async def test_a_worker_may_stop_at_any_operation(client, monkeypatch, name: str) -> None:
+async def test_a_worker_may_stop_at_any_operation(client, monkeypatch, sampled: Sampled, name: str) -> None:
     """A deploy begins no creation that it might not end. Here at some operations."""
-    for stops_at in range(2, 30, 5):
+    for stops_at in sampled(range(2, 30, 5), share=2):
         async with crashing_app(client, monkeypatch, Process(stops_at=stops_at)) as app:
             customer = app.customer(style="anthropic")
             FAULTS.get(name, NO_FAULT).add(app.accounts[customer])

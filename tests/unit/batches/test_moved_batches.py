@@ -45,7 +45,7 @@ async def move(at: PatientApp, directory: Path) -> Imported:
 async def test_a_batch_goes_on_where_its_customer_is_imported(at: PatientApp, tmp_path: Path, exported_s: int) -> None:
     """Whether it was sent by the export, is sent after it by the other deployment, or never."""
     customer = at.customer()
-    at.accounts[customer].durations.in_progress_s = 7200
+    at.accounts[customer].durations.in_progress_s = 3600
     jobs = [await at.send(customer), await at.send(customer, "multi_chat", input={"prompts": ["1", "2"]})]
     await at.deliver()
     if exported_s:
@@ -80,7 +80,7 @@ async def test_a_batch_that_was_never_sent_is_sent_where_its_customer_is_importe
 async def test_a_batch_that_was_harvested_since_the_export_is_not_bought_again(at: PatientApp, tmp_path: Path) -> None:
     """Its files are gone, so its jobs fail; what they may have cost is on record."""
     customer = at.customer()
-    job = await at.send(customer, options={"deadline_s": 7200})
+    job = await at.send(customer, options={"deadline_s": 3600})
     await at.deliver()
     await export(at, customer, tmp_path / "export")
     await at.finish([job])
@@ -110,7 +110,7 @@ async def test_a_batch_is_not_bought_on_the_operators_account_while_its_customer
     )
     del at.memory.credentials.secrets[customer, "default"]
     connections.forget(customer, "default")
-    await at.pass_time(7200)
+    await at.pass_time(3600)
     assert "static" == (await connections.resolve(customer, "default")).source
     assert ({}, []) == (operators.batches, operators.calls("message_batches.list"))
     assert [] == at.results

@@ -107,7 +107,7 @@ def clone(app: EventfulApp, customer: str, number: int) -> None:
             table._operations[customer, row.key] = ""
 
 
-@pytest.mark.parametrize("jobs", [200, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("jobs", [100, pytest.param(1000, marks=pytest.mark.long)])
 async def test_a_look_at_a_thousand_responses_asks_little_of_storage(app: EventfulApp, jobs: int) -> None:
     """
     One message, hidden, a request to the provider for each that is due, four requests to the table, and two for each
@@ -165,7 +165,7 @@ async def test_a_turn_reads_what_is_due_and_an_event_reads_nothing_else(app: Eve
 async def test_waiting_jobs_have_one_message_in_all(app: EventfulApp) -> None:
     """However many they are, from the first look to the last one; the end of each is noticed."""
     customer, other = app.customer(), app.customer()
-    jobs = await waiting(app, customer, 30, seconds=500)
+    jobs = await waiting(app, customer, 20, seconds=250)
     await waiting(app, other, 1, seconds=LONG_S)
     hidden = set()
     while len(app.results) < len(jobs):
@@ -559,7 +559,10 @@ async def test_an_erased_customer_is_not_looked_at(app: EventfulApp) -> None:
     assert [key for key in app.stored.table.rows if key[0] == POLLS] == []
 
 
-@pytest.mark.parametrize("fault", [*Fault, None], ids=str)
+LONG_FAULTS = [pytest.param(each, marks=pytest.mark.long) for each in (Fault.LOST, Fault.REFUSED, None)]
+
+
+@pytest.mark.parametrize("fault", [Fault.TWICE, *LONG_FAULTS], ids=str)
 @pytest.mark.usefixtures("short_storage_waits")
 async def test_two_workers_at_once(app: EventfulApp, fault: Fault | None) -> None:
     """Each message comes to both, beside faults of the table: every job has its result, bought once."""
