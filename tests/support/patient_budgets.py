@@ -170,8 +170,10 @@ class RestlessApp:
             app.clock.advance(MINUTE)
             if app.provider_is_busy():
                 await app.provider.settle()
-            if self.mortal or app.has_due_entries():  # it may die in a minute in which nothing is due
+            if self.mortal:  # it may die in a minute in which nothing is due
                 await self._survive([app.worker.services.schedule.send_due(now())])
+            elif app.has_due_entries():
+                await app.send_due()
             if app.has_due_messages():
                 await self.deliver()
 
