@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -38,7 +38,7 @@ from shared.jobs.ledger import Ledger
 from shared.jobs.records import FinishedJob
 from shared.jobs.step_rows import StepRecord
 from shared.storage.base import Row
-from tests.support.fakes import MemoryTable
+from tests.support.fakes import MemoryTable, SortedRows
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CUSTOMER = "contoso"
@@ -189,10 +189,9 @@ class BudgetedJobs:
     def pool(self, name: str) -> Pool:
         """Return a budget's buckets as they are."""
         key = pool_key(CUSTOMER, name, self.budgets[name], START)
-        rows = sorted(
-            (row for (_, at), row in self.table.rows.items() if at.startswith(key.prefix)), key=lambda row: row.key
-        )
-        return Pool([key.read(row) for row in rows], Decimal(1))
+        rows = cast(SortedRows, self.table.rows)
+        ids = rows.between(CUSTOMER, key.prefix, f"{key.prefix}\U0010ffff")
+        return Pool([key.read(rows[each]) for each in ids], Decimal(1))
 
     def rows(self, prefix: str) -> list[Row]:
         """Return the rows whose keys begin so."""

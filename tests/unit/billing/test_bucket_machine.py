@@ -302,10 +302,10 @@ def run_machine(*, examples: int) -> None:
 
 def test_a_budget_is_as_its_model() -> None:
     """Whatever happens, sums are conserved, the limit holds, and each threshold has one event."""
-    run_machine(examples=10)
+    run_machine(examples=6)
 
 
 @pytest.mark.long
 def test_a_budget_is_as_its_model_in_many_examples() -> None:
     """As above."""
-    run_machine(examples=300)
+    run_machine(examples=150)

@@ -39,15 +39,17 @@ def check(work: BudgetedJobs) -> None:
 
 
 def test_a_budget_of_jobs_runs_exactly_so_many() -> None:
-    """Of 200 jobs at once on a budget for 20, 20 run and 180 are refused."""
-    work = run(Budget(limit=Decimal(20), unit="jobs", period="month"), jobs=200)
+    """Of 80 jobs at once on a budget for 20, 20 run and 60 are refused."""
+    work = run(Budget(limit=Decimal(20), unit="jobs", period="month"), jobs=80)
 
     check(work)
-    assert (20, 180, Decimal(20)) == (work.succeeded, work.refused, work.pool("main").spent)
+    assert (20, 60, Decimal(20)) == (work.succeeded, work.refused, work.pool("main").spent)
 
 
-@pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize("dies_at", [2, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("dies_at", "made"),
+    [(2, True), *(pytest.param(*each, marks=pytest.mark.long) for each in [(2, False), (60, True)])],
+)
 def test_a_budget_holds_if_a_worker_dies(dies_at: int, made: bool) -> None:
     """What a worker that died may have consumed is spent; the rest of the budget is used up to less than a job."""
     work = run(Budget(limit=Decimal(200), unit="tokens", period="month"), jobs=100, dies_at=dies_at, made=made)
@@ -56,8 +58,10 @@ def test_a_budget_holds_if_a_worker_dies(dies_at: int, made: bool) -> None:
     assert work.pool("main").spent > 200 - 10
 
 
-@pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize("dies_at", [30, *(pytest.param(each, marks=pytest.mark.long) for each in range(20, 90, 21))])
+@pytest.mark.parametrize(
+    ("dies_at", "made"),
+    [(30, False), *(pytest.param(each, each % 2 > 0, marks=pytest.mark.long) for each in range(20, 90, 21))],
+)
 def test_a_budget_holds_if_a_worker_dies_as_it_claims(dies_at: int, made: bool) -> None:
     """Jobs that reserve with their claims, of which some are refused: as above."""
     work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=150, dies_at=dies_at, made=made)
@@ -68,11 +72,13 @@ def test_a_budget_holds_if_a_worker_dies_as_it_claims(dies_at: int, made: bool) 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize("dies_at", [*range(1, 12, 3), *Random(3).sample(range(12, 900), 3)])
-def test_a_thousand_jobs_on_a_budget_for_a_hundred(dies_at: int, made: bool) -> None:
-    """One of four workers is killed at each step: before it or after."""
-    work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=1000, dies_at=dies_at, made=made)
+@pytest.mark.parametrize(
+    ("jobs", "dies_at", "made"),
+    [(1000, 1, True), (1000, 569, False), (300, 4, False), (300, 10, True), (300, 77, False), (300, 255, True)],
+)
+def test_a_thousand_jobs_on_a_budget_for_a_hundred(jobs: int, dies_at: int, made: bool) -> None:
+    """One of four workers is killed: before its operation or after."""
+    work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=jobs, dies_at=dies_at, made=made)
 
     check(work)
     assert work.pool("main").spent > 1000 - 10
@@ -94,7 +100,7 @@ def check_events(run_number: int) -> None:
 
 def test_each_event_has_one_row(sampled: Sampled) -> None:
     """A threshold that is reached has one event, and another none, wherever a worker dies."""
-    for run_number in sampled(range(50), share=25):
+    for run_number in sampled(range(30), share=15):
         check_events(run_number)
 
 
@@ -106,12 +112,12 @@ def test_a_budget_costs_little_throughput(budgets: int) -> None:
     """
     seed(2)
     applying = {f"b{number}": Budget(limit=Decimal(10**8), unit="tokens", period="month") for number in range(budgets)}
-    rates, jobs = [], 900
+    rates, jobs = [], 600
     for each in ({}, applying):
         work = BudgetedJobs(each, Decimal(10), lambda chance: chance.randint(4, 10), call_s=0.2)
         simulate(work.run(jobs, [MortalTable(work.table) for _ in range(WORKERS)]))
         rates.append(jobs / work.seconds)
 
-    assert rates[0] > 270
+    assert rates[0] > 260
     assert rates[1] >= 0.8 * rates[0]
     assert work.conflicts < jobs / 3

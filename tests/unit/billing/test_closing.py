@@ -200,7 +200,7 @@ async def test_a_crash_at_any_step_leaves_one_document(office: Office, after: bo
         assert written == office.blobs.blobs
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8, 40))])
 async def test_two_workers_close_a_month_once(office: Office, seed: int):
     """
     They do so at the same time, at different moments and by different clocks, one may die at any step, and another
