@@ -7,6 +7,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from shared.actions.base import _ACTIONS
 from shared.actions.claude import DEFAULT_LIMIT
 from shared.clock import now
@@ -362,17 +364,18 @@ async def test_patient_processing(worker: Worker):
     assert 1 == len(customer.account.received)
 
 
-async def test_a_large_answer_is_read_in_another_process(worker: Worker):
+async def test_a_large_answer_is_read_in_another_process(worker: Worker, monkeypatch: pytest.MonkeyPatch):
     """As one of OpenAI's: the worker's loop reads none of it, and the result is a blob."""
+    monkeypatch.setattr("shared.upstream.messages.LARGE_BYTES", 400_000)
     customer = claude(worker)
-    customer.account.will_answer(claude_message({"type": "text", "text": "word " * 1_000_000}))
+    customer.account.will_answer(claude_message({"type": "text", "text": "word " * 100_000}))
 
     result = await worker.run(customer, job_id="large", **chat())
 
     assert ("succeeded", 7) == (result["status"], result["usage"]["output_tokens"])
     blob = result["output_blob"]
     full = json.loads(worker.memory.blobs.blobs[blob["container"], blob["name"]][0])
-    assert ("stop", 5_000_000) == (full["output"]["finish_reason"], len(full["output"]["text"]))
+    assert ("stop", 500_000) == (full["output"]["finish_reason"], len(full["output"]["text"]))
 
 
 async def test_an_endpoint_that_is_not_claudes(worker: Worker):

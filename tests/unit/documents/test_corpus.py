@@ -48,6 +48,7 @@ def test_document_is_read_or_refused(sample: Sample):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @every_row("sample", CORPUS, ids=lambda sample: sample.name)
 async def test_process_reads_the_same(sample: Sample):
     """A process that has given up everything reads the same: nothing that it needs is imported too late."""
@@ -60,7 +61,8 @@ async def test_process_reads_the_same(sample: Sample):
 
 
 @pytest.mark.long
-@every_row("seed", range(60))
+@pytest.mark.timeout(600)
+@every_row("seed", range(40))
 async def test_damaged_documents_are_read_or_refused(seed: int):
     """Whatever happens to a document's bytes, there is a text or a sentence, and no parser ends by itself."""
     chance = random.Random(seed)
