@@ -52,8 +52,7 @@ class Customer(customers.Customer):
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return all rows of the customer's partition."""
-        query = self.harness.table.query_entities("PartitionKey eq @p", parameters={"p": self.name})
-        return [dict(entity) async for entity in query]
+        return await self.harness.rows(self.name)
 
 
 @dataclass(repr=False)  # asyncio logs the arguments of each test's fixtures, which takes seconds with all accounts
@@ -87,6 +86,11 @@ class Harness:
         """Process one message as the trigger does, and return the result that is published."""
         return await self.services.worker.process(delivery(body))
 
+    async def rows(self, partition: str) -> list[dict[str, Any]]:
+        """Return all rows of a partition."""
+        query = self.table.query_entities("PartitionKey eq @p", parameters={"p": partition})
+        return [dict(entity) async for entity in query]
+
     async def messages(self, queue: str) -> list[bytes]:
         """Take the visible messages out of a queue, and return them."""
         client = self.queues.get_queue_client(queue)
@@ -102,12 +106,11 @@ def delivery(body: bytes, message_id: str = "") -> Delivery:
     return Delivery(body, message_id or str(uuid.uuid4()), datetime.now(UTC))
 
 
-@asynccontextmanager
-async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[Harness]:
-    """Return a harness with its own queues, containers and table. `settings` replace and add app settings."""
+def environment_of(storage: str, vault: Vault) -> dict[str, str]:
+    """Return the app settings of a harness with names of its own."""
     own = uuid.uuid4().hex[:8]
-    environment = {
-        "JobStorage": azurite.connection_string,
+    return {
+        "JobStorage": storage,
         "KEY_VAULT_URL": vault.url,
         "KEY_VAULT_CA_FILE": str(vault.ca_file),
         "ALLOW_LOCAL_ENDPOINTS": "true",
@@ -121,7 +124,13 @@ async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **set
         "TEMPLATES_CONTAINER": f"templates-{own}",
         "STATEMENTS_CONTAINER": f"statements-{own}",
         "JOBS_TABLE": f"jobs{own}",
-    } | settings
+    }
+
+
+@asynccontextmanager
+async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[Harness]:
+    """Return a harness with its own queues, containers and table. `settings` replace and add app settings."""
+    environment = environment_of(azurite.connection_string, vault) | settings
     table = TableClient.from_connection_string(azurite.connection_string, environment["JOBS_TABLE"])
     blobs = BlobServiceClient.from_connection_string(azurite.connection_string)
     queues = QueueServiceClient.from_connection_string(azurite.connection_string)

@@ -27,12 +27,8 @@ async def with_blobs(
     if PLACE_OF_INPUTS not in text:
         return dict(members)
     container = customer.harness.environment["INPUT_CONTAINERS"]
-    client = customer.harness.blobs.get_container_client(container)
     for name, data in {**BLOBS, **{name.replace("_", "."): data for name, data in own.items()}}.items():
         if f"{PLACE_OF_INPUTS}{name}" in text:
             path = f"{customer.name}/inputs/{name}"
-            if blobs is None:
-                await client.upload_blob(path, data, overwrite=True)
-            else:
-                await blobs.write(container, path, data, "application/octet-stream")
+            await (blobs or customer.harness.services.blobs).write(container, path, data, "application/octet-stream")
     return dict(json.loads(text.replace(PLACE_OF_INPUTS, f"{container}/{customer.name}/inputs/")))

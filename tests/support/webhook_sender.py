@@ -35,8 +35,8 @@ class Sender:
         """Stores the customer's template."""
         data = template if isinstance(template, bytes) else json.dumps(template).encode()
         harness = self.customer.harness
-        container = harness.blobs.get_container_client(harness.environment["TEMPLATES_CONTAINER"])
-        await container.upload_blob(f"{self.customer.name}/webhook.json", data, overwrite=True)
+        container, name = harness.environment["TEMPLATES_CONTAINER"], f"{self.customer.name}/webhook.json"
+        await harness.services.blobs.write(container, name, data, "application/json")
 
 
 async def post_webhook(harness: Harness, customer: str, body: bytes, headers: Mapping[str, str]) -> HttpResponse:

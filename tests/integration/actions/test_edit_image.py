@@ -55,9 +55,7 @@ async def test_edits_that_were_paid_for_are_not_bought_again(harness: Harness):
     """A job that is delivered again has its images, even if the blobs that it named are gone."""
     customer = harness.customer()
     first = await edit(customer)
-    await harness.blobs.get_container_client(harness.environment["INPUT_CONTAINERS"]).delete_blob(
-        f"{customer.name}/inputs/a.png"
-    )
+    await harness.services.blobs.delete(harness.environment["INPUT_CONTAINERS"], f"{customer.name}/inputs/a.png")
 
     again = await customer.run(
         job_id="edited", action="edit_image", **await with_blobs(customer, {"input": EDIT}, a_png=b"other")

@@ -28,9 +28,11 @@ async def image_host() -> AsyncIterator[ImageHost]:
 
 async def blob_of(harness: Harness, blob: dict[str, Any]) -> tuple[bytes, str]:
     """Return a blob's bytes and media type."""
-    client = harness.blobs.get_blob_client(blob["container"], blob["name"])
-    data = await (await client.download_blob()).readall()
-    return data, (await client.get_blob_properties()).content_settings.content_type
+    blobs, place = harness.services.blobs, (blob["container"], blob["name"])
+    data, properties = await blobs.read(*place, 10**6), await blobs.properties(*place)
+    assert data is not None
+    assert properties is not None
+    return data, properties.content_type
 
 
 def job(**members: Any) -> dict[str, Any]:

@@ -71,8 +71,8 @@ async def test_many_prompts(harness: Harness):
 
     assert ("succeeded", 100) == (result["status"], result["usage"]["calls"])
     assert "output" not in result
-    blob = harness.blobs.get_blob_client(result["output_blob"]["container"], result["output_blob"]["name"])
-    stored = json.loads(await (await blob.download_blob()).readall())
+    blob = result["output_blob"]
+    stored = json.loads(await harness.services.blobs.read(blob["container"], blob["name"], 10**6) or b"")
     assert [f"About {prompt}" for prompt in many] == texts(stored)
     records = await customer.usage()
     assert [f"many_{index:04}" for index in range(100)] == await call_keys(customer)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from shared.errors import AlreadyRunning, RetryLater
 from shared.jobs.lease import Lease
-from shared.jobs.ledger import Ledger
+from shared.storage.base import RowChanged
 from tests.support.endpoint import error
-from tests.support.fakes import Fault
-from tests.support.faulty_tables import faulty_table
-from tests.support.harness import Customer, Harness, delivery
+from tests.support.fakes import Fault, MemoryTable
+from tests.support.harness import Customer, Harness
 from tests.support.scripted_model import ScriptedModel, call_keys, codes, multi_chat, prompts, texts
 
 
@@ -44,22 +44,29 @@ async def test_waiting_job_repeats_no_call(harness: Harness):
     assert model.tokens == result["usage"]["input_tokens"] + result["usage"]["output_tokens"]
 
 
+async def change_row(harness: Harness, customer: Customer, job_id: str, **values: Any) -> None:
+    """Change the row of a job behind the worker's back."""
+    row = await harness.services.table.read(customer.name, f"j_{job_id}")
+    assert row is not None
+    await harness.services.table.merge(replace(row, values=values))
+
+
 async def expire_lease(harness: Harness, customer: Customer, job_id: str) -> None:
     """Let the lease of a job expire."""
-    key = {"PartitionKey": customer.name, "RowKey": f"j_{job_id}"}
-    await harness.table.update_entity(key | {"lease_until": datetime.now(UTC) - timedelta(seconds=1)})
+    await change_row(harness, customer, job_id, lease_until=datetime.now(UTC) - timedelta(seconds=1))
 
 
 async def take_over(harness: Harness, customer: Customer, job_id: str) -> Lease:
     """Claim a job that another worker runs, as if its lease had expired."""
-    fingerprint = (await harness.table.get_entity(customer.name, f"j_{job_id}"))["fingerprint"]
+    row = await harness.services.table.read(customer.name, f"j_{job_id}")
+    assert row is not None
     while True:
-        await expire_lease(harness, customer, job_id)
         try:
+            await expire_lease(harness, customer, job_id)
             lease = await harness.services.ledger.claim(
-                customer.name, job_id, fingerprint=fingerprint, submitted_at=datetime.now(UTC)
+                customer.name, job_id, fingerprint=row.values["fingerprint"], submitted_at=datetime.now(UTC)
             )
-        except AlreadyRunning:  # a step that the other worker stored in between has renewed its lease
+        except (AlreadyRunning, RowChanged):  # a step that the other worker stored in between has renewed its lease
             continue
         assert isinstance(lease, Lease)
         return lease
@@ -96,15 +103,15 @@ async def test_lost_lease_ends_the_attempt(harness: Harness):
 
 @pytest.mark.usefixtures("without_storage_waits")
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
-async def test_failing_storage_stops_the_calls(harness: Harness, monkeypatch: pytest.MonkeyPatch, fault: Fault):
+async def test_failing_storage_stops_the_calls(harness: Harness, fault: Fault):
     """While steps can't be stored, hardly any more calls are made; the next attempt makes only the missing ones."""
     customer = harness.customer(max_concurrency=1)
     model = ScriptedModel(after_s=0.1).serve(customer)  # longer than a write takes
-    faulty = faulty_table("azure", harness, monkeypatch)
+    faulty = harness.services.table
+    assert isinstance(faulty, MemoryTable)
     faulty.faults.extend([None, None, None, *[fault] * 3])
-    worker = replace(harness.services, ledger=Ledger(faulty.table)).worker
 
-    assert await worker.process(delivery(customer.body(**multi_chat(prompts(50))))) is None
+    assert await customer.deliver(**multi_chat(prompts(50))) is None
 
     first_calls = model.calls.total()
     kept = await call_keys(customer)
@@ -160,8 +167,7 @@ async def test_deadline_that_passed_in_the_queue_fails_the_job(harness: Harness)
     model.scripts["1"] = [error(429, retry_after="6")]
     body = customer.body(**multi_chat(["0", "1"], options={"deadline_s": 60}))
     assert await customer.deliver(body) is None
-    key = {"PartitionKey": customer.name, "RowKey": "j_job-1"}
-    await harness.table.update_entity(key | {"submitted_at": datetime.now(UTC) - timedelta(seconds=61)})
+    await change_row(harness, customer, "job-1", submitted_at=datetime.now(UTC) - timedelta(seconds=61))
 
     result = await customer.run(body)
 

@@ -1,4 +1,4 @@
-"""`respond` on real Storage, over HTTP: an endpoint with the background, and the official client."""
+"""`respond` over HTTP: an endpoint with the background, and the official client."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_the_request_is_the_official_clients(harness: Harness, account: Ac
     tools = [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}]
     parameters: dict[str, Any] = {"tools": tools, "metadata": {"order": "1"}, "max_output_tokens": 50}
     for name, data in {"a.pdf": PDF, "b.png": pixels()}.items():
-        await harness.blobs.get_blob_client(container, f"{customer.name}/{name}").upload_blob(data)
+        await harness.services.blobs.write(container, f"{customer.name}/{name}", data, "application/octet-stream")
 
     def content(pdf: dict[str, str], image: dict[str, str]) -> list[dict[str, Any]]:
         return [

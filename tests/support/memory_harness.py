@@ -1,0 +1,51 @@
+"""A harness whose Storage is in memory: a job costs a fifth of what it costs on Azurite. Its other parts are real."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from azure.data.tables.aio import TableClient
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+
+from local.vault.server import Vault
+from shared.services import build
+from shared.settings import read_settings
+from tests.support.endpoint import Endpoint
+from tests.support.harness import Harness, environment_of
+from tests.support.workers import Memory, open_worker
+
+
+@dataclass(repr=False)
+class MemoryHarness(Harness):
+    """See `Harness`. It has no clients for Storage: tests use those of its services."""
+
+    memory: Memory
+
+    async def rows(self, partition: str) -> list[dict[str, Any]]:
+        """See Harness."""
+        rows = self.memory.table.rows
+        keys = sorted(key for owner, key in rows if owner == partition)
+        return [{**rows[partition, key].values, "PartitionKey": partition, "RowKey": key} for key in keys]
+
+    async def messages(self, queue: str) -> list[bytes]:
+        """Take all messages out of a queue, those that are hidden too."""
+        return [body for body, _ in self.memory.queues.sent.pop(queue, [])]
+
+
+@asynccontextmanager
+async def open_memory_harness(vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[MemoryHarness]:
+    """Return a harness with a Storage of its own. `settings` replace and add app settings."""
+    environment = environment_of("UseDevelopmentStorage=true", vault) | settings
+    built, memory = build(read_settings(environment)), Memory()
+    names = ("connections", "identity", "sdk", "pool", "vault", "telemetry")
+    parts = {name: getattr(built, name) for name in names}
+    worker = open_worker(endpoint, built.client, memory=memory, settings=built.settings, **parts)
+    table, blobs, queues = cast(TableClient, None), cast(BlobServiceClient, None), cast(QueueServiceClient, None)
+    try:
+        yield MemoryHarness(worker.services, vault, endpoint, table, blobs, queues, environment, memory)
+    finally:
+        await built.close()
