@@ -1,4 +1,7 @@
-"""What the tests of HTTP share."""
+"""
+What the tests of HTTP share: an app whose Storage is in memory. What it does on Azurite is in test_jobs.py,
+test_customers.py and test_mcp.py, and in tests/acceptance.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,15 @@ from tests.support.webhook_sender import Sender
 
 
 @pytest.fixture
-def customer(own_harness: Harness) -> Customer:
-    """A customer of one test with a connection, in a harness whose queues no other module uses."""
-    return own_harness.customer()
+def harness(memory_harness: Harness) -> Harness:
+    """The harness of a module."""
+    return memory_harness
+
+
+@pytest.fixture
+def customer(harness: Harness) -> Customer:
+    """A customer of one test with a connection."""
+    return harness.customer()
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.http.routes import ROUTES, Route
 from tests.support.endpoint import Endpoint, error
-from tests.support.harness import Customer, Harness, open_harness
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import HttpResponse, run_queue, send
 from tests.support.http_connections import put
+from tests.support.memory_harness import open_memory_harness
 from tests.support.principals import token
 from tests.support.rows import every_row
 from tests.support.signatures import new_secret
@@ -23,10 +23,10 @@ WRITES = {"put_connection", "delete_connection", "test_connection"}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def entra(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
+async def entra(vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
     """The app behind App Service authentication."""
     settings = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True"}
-    async with open_harness(azurite, vault, endpoint, **settings) as opened:
+    async with open_memory_harness(vault, endpoint, **settings) as opened:
         yield opened
 
 

@@ -153,8 +153,8 @@ async def test_a_blob_that_the_job_may_not_read_is_refused_at_once(
 async def test_a_blob_of_too_many_lists_is_refused(customer: Customer):
     """An input in a blob has the same limit as a body."""
     container = customer.harness.environment["INPUT_CONTAINERS"]
-    blob = customer.harness.blobs.get_blob_client(container, f"{customer.name}/in.json")
-    await blob.upload_blob(b'{"prompt":"x","parameters":{"stop":[%s]}}' % LISTS)
+    data = b'{"prompt":"x","parameters":{"stop":[%s]}}' % LISTS
+    await customer.harness.services.blobs.write(container, f"{customer.name}/in.json", data, "application/json")
     job = {"customer": customer.name, "action": "chat", "input_blob": f"{container}/{customer.name}/in.json"}
     refused = await send(customer.harness, "POST", "jobs", json_body=job)
 

@@ -124,13 +124,13 @@ async def test_an_input_is_sent_as_it_was_written(customer: Customer, pad: int):
 async def test_a_finished_job_whose_input_blob_is_deleted_still_exists(customer: Customer):
     """Submitted again after its input was deleted, it is the existing job, and not an invalid one."""
     container = customer.harness.environment["INPUT_CONTAINERS"]
-    blob = customer.harness.blobs.get_blob_client(container, f"{customer.name}/in.json")
-    await blob.upload_blob(b'{"prompt": "Hello?"}')
+    blobs, name = customer.harness.services.blobs, f"{customer.name}/in.json"
+    await blobs.write(container, name, b'{"prompt": "Hello?"}', "application/json")
     job = {"customer": customer.name, "action": "chat", "job_id": "b1"}
     job["input_blob"] = f"{container}/{customer.name}/in.json"
     first = await send(customer.harness, "POST", "jobs", json_body=job)
     await run_queue(customer)
-    await blob.delete_blob()
+    await blobs.delete(container, name)
     again = await send(customer.harness, "POST", "jobs", json_body=job)
     other = await send(customer.harness, "POST", "jobs", json_body=job | {"job_id": "b2"})
 

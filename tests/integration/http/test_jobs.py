@@ -1,4 +1,4 @@
-"""Jobs over HTTP: their status, result and list, and cancelling them."""
+"""Jobs over HTTP, on Azurite: their status, result and list, and cancelling them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import pytest
 
 from shared.http.request_parsing import MAX_PAGE_SIZE
 from tests.support.endpoint import completion
-from tests.support.harness import Customer
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import HttpResponse, post, run_queue, send
+
+
+@pytest.fixture
+def customer(own_harness: Harness) -> Customer:
+    """A customer of one test with a connection, in a harness whose queues no other module uses."""
+    return own_harness.customer()
 
 
 async def test_a_job_is_accepted_and_followed_to_its_result(customer: Customer):

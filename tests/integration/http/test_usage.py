@@ -1,4 +1,4 @@
-"""Statements over HTTP, from real Storage."""
+"""Statements over HTTP."""
 
 from __future__ import annotations
 
