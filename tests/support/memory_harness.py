@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,8 +16,18 @@ from local.vault.server import Vault
 from shared.services import build
 from shared.settings import read_settings
 from tests.support.endpoint import Endpoint
+from tests.support.fakes import MemoryQueues
 from tests.support.harness import Harness, environment_of
 from tests.support.workers import Memory, open_worker
+
+
+class TimedQueues(MemoryQueues):
+    """Queues in memory. In the place of its delay, `sent` has the monotonic time at which a message becomes visible."""
+
+    async def send(self, queue: str, body: bytes, *, delay_s: float = 0) -> None:
+        """See Queues."""
+        await super().send(queue, body, delay_s=delay_s)
+        self.sent[queue][-1] = (body, time.monotonic() + delay_s)
 
 
 @dataclass(repr=False)
@@ -32,16 +43,18 @@ class MemoryHarness(Harness):
         return [{**rows[partition, key].values, "PartitionKey": partition, "RowKey": key} for key in keys]
 
     async def messages(self, queue: str) -> list[bytes]:
-        """Take all messages out of a queue, those that are hidden too."""
-        return [body for body, _ in self.memory.queues.sent.pop(queue, [])]
+        """See Harness."""
+        now, messages = time.monotonic(), self.memory.queues.sent.pop(queue, [])
+        self.memory.queues.sent[queue] = [message for message in messages if message[1] > now]
+        return [body for body, visible_at in messages if visible_at <= now]
 
 
 @asynccontextmanager
 async def open_memory_harness(vault: Vault, endpoint: Endpoint, **settings: str) -> AsyncIterator[MemoryHarness]:
     """Return a harness with a Storage of its own. `settings` replace and add app settings."""
     environment = environment_of("UseDevelopmentStorage=true", vault) | settings
-    built, memory = build(read_settings(environment)), Memory()
-    names = ("connections", "identity", "sdk", "pool", "vault", "telemetry")
+    built, memory = build(read_settings(environment)), Memory(queues=TimedQueues())
+    names = ("connections", "identity", "sdk", "pool", "vault", "telemetry", "breakers")
     parts = {name: getattr(built, name) for name in names}
     worker = open_worker(endpoint, built.client, memory=memory, settings=built.settings, **parts)
     table, blobs, queues = cast(TableClient, None), cast(BlobServiceClient, None), cast(QueueServiceClient, None)

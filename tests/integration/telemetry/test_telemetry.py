@@ -24,7 +24,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.clock import now, rfc3339
 from shared.contract.result import MESSAGE_LIMIT
@@ -37,9 +36,10 @@ from shared.telemetry.opentelemetry import OpenTelemetry
 from shared.upstream.circuit_breaker import FAILURES, Breakers
 from tests.support.endpoint import Endpoint, claude_message, completion, error, reply
 from tests.support.fakes import MemoryQueues
-from tests.support.harness import Customer, Harness, open_harness
+from tests.support.harness import Customer, Harness
 from tests.support.http_client import send
 from tests.support.loopback import serve
+from tests.support.memory_harness import open_memory_harness
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT, UNSAMPLED = (f"00-{TRACE}-{PARENT}-{flags}" for flags in ("01", "00"))
@@ -104,9 +104,9 @@ def collected() -> Iterator[Collected]:
 
 
 @pytest.fixture
-def customer(own_harness: Harness, collected: Collected) -> Customer:
+def customer(memory_harness: Harness, collected: Collected) -> Customer:
     """A customer of one test, whose jobs are reported."""
-    return with_telemetry(own_harness, collected.telemetry()).customer()
+    return with_telemetry(memory_harness, collected.telemetry()).customer()
 
 
 async def submit(customer: Customer, headers: Mapping[str, str] | None = None, **members: Any) -> bytes:
@@ -196,9 +196,9 @@ async def test_spans_and_metrics_of_a_job(customer: Customer, collected: Collect
 
 
 @pytest.mark.parametrize("content", [False, True])
-async def test_content_is_reported_only_if_it_is_on(own_harness: Harness, collected: Collected, content: bool):
+async def test_content_is_reported_only_if_it_is_on(memory_harness: Harness, collected: Collected, content: bool):
     """Prompts and answers are reported only if the setting is on, and then in the form of the conventions."""
-    customer = with_telemetry(own_harness, collected.telemetry(content=content)).customer()
+    customer = with_telemetry(memory_harness, collected.telemetry(content=content)).customer()
     customer.account.will_answer(completion(ANSWER))
 
     await customer.run(input={"prompt": QUESTION, "system": "Be brief."})
@@ -213,9 +213,9 @@ async def test_content_is_reported_only_if_it_is_on(own_harness: Harness, collec
         assert [answer] == json.loads(attributes["gen_ai.output.messages"])
 
 
-async def test_a_call_of_claude_is_reported_in_the_same_words(own_harness: Harness, collected: Collected):
+async def test_a_call_of_claude_is_reported_in_the_same_words(memory_harness: Harness, collected: Collected):
     """Provider, tokens (what a cache read among them), reasons, and the texts if they are on."""
-    harness = with_telemetry(own_harness, collected.telemetry(content=True))
+    harness = with_telemetry(memory_harness, collected.telemetry(content=True))
     customer = harness.customer(endpoint=f"{harness.endpoint.url}/anthropic", provider="anthropic")
     usage = {"input_tokens": 3, "cache_read_input_tokens": 8, "output_tokens": 7}
     customer.account.will_answer(claude_message({"type": "text", "text": ANSWER}, usage=usage))
@@ -312,10 +312,10 @@ async def test_requeued_job_keeps_its_trace(customer: Customer, collected: Colle
     assert "rate_limited" == collected.spans["job chat"].attributes["customer_ai_jobs.requeue_reason"]
 
 
-async def test_all_attempts_of_a_job_are_one_trace(own_harness: Harness, collected: Collected):
+async def test_all_attempts_of_a_job_are_one_trace(memory_harness: Harness, collected: Collected):
     """A job from the queue starts a trace with its first attempt, and its message then carries it."""
     queues = MemoryQueues()
-    harness = with_telemetry(own_harness, collected.telemetry())
+    harness = with_telemetry(memory_harness, collected.telemetry())
     harness.services = replace(harness.services, queues=queues)
     customer = harness.customer()
     customer.account.will_answer(*[error(429, **{"retry-after": "60"})] * 2)
@@ -432,7 +432,7 @@ async def test_trace_in_a_message_switches_nothing_off(customer: Customer, colle
 @pytest.mark.parametrize("traceparent", [TRACEPARENT, UNSAMPLED, "nonsense"])
 @pytest.mark.parametrize(("sampler", "spans"), [("always_off", 0), ("parentbased_traceidratio", 0), ("always_on", 3)])
 async def test_the_operator_alone_samples(
-    own_harness: Harness, collected: Collected, monkeypatch, traceparent: str, sampler: str, spans: int
+    memory_harness: Harness, collected: Collected, monkeypatch, traceparent: str, sampler: str, spans: int
 ):
     """
     OTEL_TRACES_SAMPLER decides, whatever a caller's flag says: for the request, the job and the call alike. Jobs that
@@ -441,7 +441,7 @@ async def test_the_operator_alone_samples(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
     if "ratio" in sampler:
         monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
-    customer = with_telemetry(own_harness, collected.telemetry()).customer()
+    customer = with_telemetry(memory_harness, collected.telemetry()).customer()
     result = await customer.deliver(await submit(customer, {"traceparent": traceparent}))
 
     assert result is not None
@@ -468,13 +468,13 @@ async def test_texts_that_callers_and_endpoints_choose_are_bounded(customer: Cus
     assert "Which model" not in collected.as_text()
 
 
-async def test_message_has_no_trace_if_telemetry_is_off(own_harness: Harness):
+async def test_message_has_no_trace_if_telemetry_is_off(memory_harness: Harness):
     """If telemetry is off, a message carries no trace, whatever the request had."""
-    customer = own_harness.customer()
+    customer = memory_harness.customer()
 
     message = await submit(customer, {"traceparent": TRACEPARENT}, job_id="one")
 
-    assert own_harness.services.telemetry is SILENT
+    assert memory_harness.services.telemetry is SILENT
     assert {"submitted_at", "version"} == set(json.loads(message)["_envelope"])
 
 
@@ -543,12 +543,10 @@ def telemetry_of(harness: Harness) -> OpenTelemetry:
 
 
 @pytest.mark.usefixtures("exporter_environment")
-async def test_telemetry_reaches_application_insights(
-    azurite: Azurite, vault: Vault, endpoint: Endpoint, ingestion: Ingestion
-):
+async def test_telemetry_reaches_application_insights(vault: Vault, endpoint: Endpoint, ingestion: Ingestion):
     """With a connection string, a job's spans and metrics arrive by the time the worker ends, and no key does."""
     string = ingestion.connection_string
-    async with open_harness(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as harness:
+    async with open_memory_harness(vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as harness:
         customer, down = harness.customer(), harness.customer()
         down.account.will_answer(*[error(503)] * FAILURES)
         await customer.run(input={"prompt": QUESTION})
@@ -572,7 +570,7 @@ async def test_telemetry_reaches_application_insights(
 @pytest.mark.usefixtures("exporter_environment")
 @pytest.mark.parametrize("trouble", ["refuses", "hangs", "is unreachable", "has an invalid connection string"])
 async def test_failing_export_affects_no_job(
-    azurite: Azurite, vault: Vault, endpoint: Endpoint, ingestion: Ingestion, trouble: str, caplog: Any
+    vault: Vault, endpoint: Endpoint, ingestion: Ingestion, trouble: str, caplog: Any
 ):
     """If Application Insights refuses, hangs or is unreachable, jobs run as usual, and one line reports it."""
     string = ingestion.connection_string
@@ -585,7 +583,7 @@ async def test_failing_export_affects_no_job(
     else:
         string = "nonsense"
 
-    async with open_harness(azurite, vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as harness:
+    async with open_memory_harness(vault, endpoint, APPLICATIONINSIGHTS_CONNECTION_STRING=string) as harness:
         customer = harness.customer()
         async with asyncio.timeout(30):
             results = []

@@ -32,10 +32,10 @@ async def take(harness: Harness) -> list[bytes]:
 
 
 @pytest.fixture
-def customer(harness: Harness) -> Customer:
+def customer(memory_harness: Harness) -> Customer:
     """A customer with a signing secret."""
-    customer = harness.customer()
-    harness.put_secret(f"webhook--{customer.name}", new_secret())
+    customer = memory_harness.customer()
+    memory_harness.put_secret(f"webhook--{customer.name}", new_secret())
     return customer
 
 
@@ -71,8 +71,8 @@ async def test_a_callback_is_never_a_webhook(customer: Customer, receiver: Recei
     """
     harness = customer.harness
     template = {"action": "chat", "model": "m", "input": {"prompt": "{{output.text}}"}}
-    container = harness.blobs.get_container_client(harness.environment["TEMPLATES_CONTAINER"])
-    await container.upload_blob(f"{customer.name}/webhook.json", json.dumps(template).encode())
+    container, name = harness.environment["TEMPLATES_CONTAINER"], f"{customer.name}/webhook.json"
+    await harness.services.blobs.write(container, name, json.dumps(template).encode(), "application/json")
     await customer.deliver(job_id="echo", output={"callback": receiver.url})
     (message,) = await take(harness)
     await harness.services.callbacks.deliver(message)
