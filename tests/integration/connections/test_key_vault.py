@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 import aiohttp
@@ -74,11 +73,28 @@ def credential_of(identity: Any) -> Credential:
     return Credential(Endpoint(identity), lambda: identity)
 
 
-@pytest_asyncio.fixture
-async def own_vault(tmp_path: Path) -> AsyncIterator[Vault]:
-    """A vault for one test, which may break it."""
-    async with vaults.start(tmp_path) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def module_vault(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Vault]:
+    """The vault of this module: one costs certificates and two servers."""
+    async with vaults.start(tmp_path_factory.mktemp("vault")) as running:
         yield running
+
+
+@pytest.fixture
+def own_vault(module_vault: Vault) -> Iterator[Vault]:
+    """A vault for one test, which may break it."""
+    yield module_vault
+    module_vault.secrets.live.clear()
+    module_vault.secrets.deleted.clear()
+    module_vault.reads.clear()
+    module_vault._failures.clear()
+    module_vault.outage, module_vault.delay, module_vault.read_middleware = False, 0, None
+
+
+@pytest.fixture(scope="module")
+def tls(module_vault: Vault) -> ssl.SSLContext:
+    """A context that trusts the vault's certificate authority."""
+    return tls_context_with(str(module_vault.ca_file))
 
 
 class RecordingTransport(AioHttpTransport):
@@ -102,10 +118,10 @@ async def transport(own_vault: Vault) -> AsyncIterator[RecordingTransport]:
 
 
 @pytest.fixture(params=["directly", "by the SDK"])
-def pool(request: pytest.FixtureRequest, own_vault: Vault) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest, tls: ssl.SSLContext) -> Iterator[Pool]:
     """Connections for direct reads, or none, so that the SDK sends every request."""
     direct = request.param == "directly"
-    pool = Pool(lambda: tls_context_with(str(own_vault.ca_file))) if direct else ClosedPool()
+    pool = Pool(lambda: tls) if direct else ClosedPool()
     yield pool
     pool.close()
 
@@ -424,7 +440,12 @@ async def _other_404(*_: object) -> web.StreamResponse:
     ],
 )
 async def test_one_bad_response_fails_no_read(
-    own_vault: Vault, transport: RecordingTransport, respond: Respond, reason: str | None, caplog: Any
+    own_vault: Vault,
+    tls: ssl.SSLContext,
+    transport: RecordingTransport,
+    respond: Respond,
+    reason: str | None,
+    caplog: Any,
 ) -> None:
     """
     What is not certain is read again by the SDK, with its retries, redirects and challenges. The log has the reason,
@@ -439,7 +460,7 @@ async def test_one_bad_response_fails_no_read(
         return await respond(request, response) if len(tokens) == 1 else response
 
     own_vault.read_middleware = once
-    pool = Pool(lambda: tls_context_with(str(own_vault.ca_file)))
+    pool = Pool(lambda: tls)
     credentials = opened(own_vault.url, pool, transport)
     read = [await credentials.get("contoso", "default") for _ in range(2)]
     pool.close()
@@ -455,7 +476,7 @@ async def test_one_bad_response_fails_no_read(
     assert (respond is _unauthorized) == (tokens[0] != tokens[-1])
 
 
-async def test_a_direct_read_needs_no_sdk(own_vault: Vault) -> None:
+async def test_a_direct_read_needs_no_sdk(own_vault: Vault, tls: ssl.SSLContext) -> None:
     """Neither for a secret nor for none."""
 
     def no_transport() -> NoReturn:
@@ -463,7 +484,7 @@ async def test_a_direct_read_needs_no_sdk(own_vault: Vault) -> None:
 
     own_vault.secrets.put(NAME, "value")
     identity = Token()
-    pool = Pool(lambda: tls_context_with(str(own_vault.ca_file)))
+    pool = Pool(lambda: tls)
     credentials = KeyVaultCredentials(
         own_vault.url, credential_of(identity), pool, transport=no_transport, private_ca=True
     )
