@@ -17,6 +17,7 @@ from tests.support.endpoint import Answer, Received, claude_error, claude_messag
 from tests.support.harness import Customer, Harness
 from tests.support.sdks import anthropic
 
+pytestmark = pytest.mark.long  # that SDK takes two seconds to import; tests/unit/actions/test_claude.py has the request
 MODEL = "my-claude"
 ANY = "any value"
 KEY = "THE-KEY"

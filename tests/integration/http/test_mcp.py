@@ -21,6 +21,7 @@ from tests.support.sdks import mcp
 if TYPE_CHECKING:
     import mcp_types  # takes as long to import as the rest of the module's tests need
 
+pytestmark = pytest.mark.long  # that package takes two seconds to import; tests/unit/http/test_mcp.py has the messages
 MODES = ("auto", "legacy")
 
 
