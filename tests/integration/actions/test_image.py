@@ -28,8 +28,8 @@ async def image_host() -> AsyncIterator[ImageHost]:
 
 async def blob_of(harness: Harness, blob: dict[str, Any]) -> tuple[bytes, str]:
     """Return a blob's bytes and media type."""
-    blobs, place = harness.services.blobs, (blob["container"], blob["name"])
-    data, properties = await blobs.read(*place, 10**6), await blobs.properties(*place)
+    blobs, where = harness.services.blobs, (blob["container"], blob["name"])
+    data, properties = await blobs.read(*where, 10**6), await blobs.properties(*where)
     assert data is not None
     assert properties is not None
     return data, properties.content_type
