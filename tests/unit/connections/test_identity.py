@@ -200,13 +200,13 @@ async def test_any_number_of_tenants_takes_one_credential(
             super().__init__(*args, **options)
 
     monkeypatch.setattr("azure.identity.aio.ClientAssertionCredential", Credential)
-    tenants = [f"tenant-{number}.example.com" for number in range(50)]
+    tenants = [f"tenant-{number}.example.com" for number in range(10)]
     async with opened(**federated(authority)) as identity:
         tokens = [(await identity.token(SCOPE, tenant)).reveal() for tenant in tenants * 2]
 
     assert 1 == len(made)
-    assert tokens[:50] == tokens[50:]
-    assert 50 == len(set(tokens))
+    assert tokens[:10] == tokens[10:]
+    assert 10 == len(set(tokens))
     assert [f"/{tenant}/oauth2/v2.0/token" for tenant in tenants] == [path for path, _ in authority.requests]
 
 

@@ -14,9 +14,11 @@ from tests.support.simulated_worker import CPU_S, SimulatedJob, SimulatedWorker,
 @pytest.mark.parametrize(
     ("count", "call_s", "customers"),
     [
-        *((400, 0.3, 1), (400, 3, 1), (100, 30, 1), (600, 2, 3), (48, 0.3, 1)),
-        pytest.param(2000, 2, 1, marks=pytest.mark.long),
-        pytest.param(2000, 0.3, 1, marks=pytest.mark.long),
+        *((400, 0.3, 1), (48, 0.3, 1)),
+        *(
+            pytest.param(*row, marks=pytest.mark.long)
+            for row in ((400, 3, 1), (100, 30, 1), (600, 2, 3), (2000, 2, 1), (2000, 0.3, 1))
+        ),
     ],
 )
 def test_a_backlog_uses_its_whole_share_and_delays_nobody(count: int, call_s: float, customers: int):
@@ -46,11 +48,11 @@ def test_a_backlog_uses_its_whole_share_and_delays_nobody(count: int, call_s: fl
 def test_a_callback_is_delivered_as_it_comes(is_beside_hanging: bool):
     """
     Callbacks are admitted as jobs are. One to a receiver that answers at once is delivered within two seconds, also
-    while another customer's receiver lets hundreds run into their timeout.
+    while another customer's receiver lets very many run into their timeout.
     """
     worker = SimulatedWorker()
-    hanging = [SimulatedJob("hanging", TIMEOUT_S) for _ in range(300)]
-    quick = [SimulatedJob("quick", 0.03) for _ in range(200)]
+    hanging = [SimulatedJob("hanging", TIMEOUT_S) for _ in range(150)]
+    quick = [SimulatedJob("quick", 0.03) for _ in range(100)]
 
     async def run() -> None:
         worker.send(*(hanging if is_beside_hanging else []))

@@ -184,7 +184,7 @@ async def test_stop_publishes_once_in_whatever_order_messages_come(
     case.check()
 
 
-@pytest.mark.parametrize("pick", ORDERS)
+@pytest.mark.parametrize("pick", [oldest, *(pytest.param(pick, marks=pytest.mark.long) for pick in (newest, list))])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("dies_at", range(1, 5))
 async def test_no_job_is_lost_wherever_its_worker_dies(
@@ -201,7 +201,7 @@ async def test_no_job_is_lost_wherever_its_worker_dies(
     case.check()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 20))])
 async def test_many_stops_and_all_hidden_messages_publish_once(case: Case, seed: int):
     """One stop after the other, at which the hidden messages of those before come back at any time."""
     chance = random.Random(seed)

@@ -29,8 +29,31 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 NUMBERS = [0.25] * (LARGE_BYTES // 5)
 LONG_TEXT = "an answer, long " * (LARGE_BYTES // 16)
 CHOICE = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": LONG_TEXT}}
-CHAT = {"id": "c-1", "model": "m-1", "choices": [{**CHOICE, "logprobs": NUMBERS}], "usage": USAGE}
+CHAT = {"id": "c-1", "model": "m-1", "choices": [CHOICE], "usage": USAGE}
 PNG = pixels(2, 3) + b"\0" * LARGE_BYTES
+
+
+class Observer(CallObserver):
+    """Keeps the bodies that it gets."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def response_received(self, body: bytes) -> None:
+        """See CallObserver."""
+        self.bodies.append(body)
+
+
+class Reports(Telemetry):
+    """Observes all calls."""
+
+    def __init__(self) -> None:
+        self.observer = Observer()
+
+    def call(self, request: RequestInfo) -> AbstractContextManager[CallObserver]:
+        """See Telemetry."""
+        del request
+        return nullcontext(self.observer)
 
 
 async def run(worker: Worker, customer: Customer, answer: Any, **members: Any) -> dict[str, Any]:
@@ -45,13 +68,20 @@ async def run(worker: Worker, customer: Customer, answer: Any, **members: Any) -
     return full
 
 
-async def test_a_large_chat_is_like_a_small_one(worker: Worker):
-    """All that the choices hold, the usage, and the model are in the result."""
+async def test_a_large_chat_is_like_a_small_one(open_worker: OpenWorker):
+    """
+    All that the choices hold, the usage, and the model are in the result. Telemetry reads no large answer: it would
+    read it on the worker's event loop.
+    """
+    reports = Reports()
+    worker = open_worker(telemetry=reports)
     result = await run(worker, worker.customer(), reply(CHAT))
+    await run(worker, worker.customer(), completion("Hi."))
 
     expected = parse_chat(Response(200, {}, json.dumps(CHAT).encode(), None)).output
     assert expected == result["output"]
     assert ("succeeded", 11, 7) == (result["status"], result["usage"]["input_tokens"], result["usage"]["output_tokens"])
+    assert [False, True] == [bool(body) for body in reports.observer.bodies]
 
 
 @pytest.mark.long
@@ -74,7 +104,7 @@ async def test_a_large_raw_answer_is_like_a_small_one(worker: Worker, kind: str)
 
 async def test_an_error_in_a_large_answer_fails_the_job(worker: Worker):
     """The endpoint's words come from the other process."""
-    body = {"error": {"code": "server_error", "message": "It broke."}, "x": NUMBERS}
+    body = {"error": {"code": "server_error", "message": "It broke."}, "x": LONG_TEXT}
     result = await run(worker, worker.customer(), reply(body))
 
     assert "failed" == result["status"]
@@ -86,8 +116,8 @@ async def test_a_large_part_is_kept_between_attempts(worker: Worker):
     """A part of `multi_chat` that is stored with very many values is in the result of a later attempt, unchanged."""
     customer = worker.customer()
     prompts = {"prompts": ["a", "b"]}
-    customer.account.will_answer(reply(CHAT))
-    message = None
+    choice = CHOICE | {"logprobs": NUMBERS}
+    customer.account.will_answer(reply(CHAT | {"choices": [choice]}))
     customer.account.will_answer(reply({"error": {"message": "Slow."}}, status=429, headers={"retry-after": "3600"}))
     assert await worker.deliver(customer, job_id="parts", action="multi_chat", input=prompts) is None
     message = worker.wakeup(customer, "parts")
@@ -95,10 +125,11 @@ async def test_a_large_part_is_kept_between_attempts(worker: Worker):
     result = await run(worker, customer, completion("Hi."), body=message)
 
     large, small = sorted(result["output"]["answers"], key=lambda answer: -len(answer["text"]))
-    assert ([CHOICE | {"logprobs": NUMBERS}], "Hi.") == (large["choices"], small["text"])
+    assert ([choice], "Hi.") == (large["choices"], small["text"])
     assert (22, 14, 2) == tuple(result["usage"][name] for name in ("input_tokens", "output_tokens", "calls"))
 
 
+@pytest.mark.long
 async def test_a_large_image_is_saved(worker: Worker):
     """Its bytes are in its blob."""
     customer = worker.customer()
@@ -124,6 +155,7 @@ async def test_many_vectors_are_like_few(worker: Worker):
     assert [vector] == result["output"]["embeddings"]
 
 
+@pytest.mark.long
 async def test_an_answer_of_too_many_values_is_bought_once(worker: Worker):
     """What would fill the memory is not decoded: the job fails with what came, and its call is on record."""
     customer = worker.customer()
@@ -171,40 +203,6 @@ async def test_a_long_text_is_split_elsewhere(worker: Worker, monkeypatch: pytes
 
     assert ("succeeded", ["split"]) == (result["status"], functions)
     assert result["output"]["parts"] > 10
-
-
-class Observer(CallObserver):
-    """Keeps the bodies that it gets."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-
-    def response_received(self, body: bytes) -> None:
-        """See CallObserver."""
-        self.bodies.append(body)
-
-
-class Reports(Telemetry):
-    """Observes all calls."""
-
-    def __init__(self) -> None:
-        self.observer = Observer()
-
-    def call(self, request: RequestInfo) -> AbstractContextManager[CallObserver]:
-        """See Telemetry."""
-        del request
-        return nullcontext(self.observer)
-
-
-async def test_telemetry_reads_no_large_answer(open_worker: OpenWorker):
-    """It would read it on the worker's event loop."""
-    reports = Reports()
-    worker = open_worker(telemetry=reports)
-
-    await run(worker, worker.customer(), reply(CHAT))
-    await run(worker, worker.customer(), completion("Hi."))
-
-    assert [False, True] == [bool(body) for body in reports.observer.bodies]
 
 
 def test_what_a_lost_large_answer_consumed_is_on_record():

@@ -12,7 +12,7 @@ from tests.support.fakes import Fault, MemoryTable
 from tests.support.ledger_machine import LedgerMachine, run_machine
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.long)])
 def test_the_ledger_in_memory_is_as_its_model(examples: int):
     """Each example has a table of its own."""
     with asyncio.Runner() as runner:

@@ -83,7 +83,7 @@ async def test_waits_grow_and_a_long_one_is_no_message(app: EventfulApp) -> None
         assert {each.queue for each in app.messages} <= {"batches"}
         assert all(each.visible_at - app.clock() <= MAX_HIDDEN_S for each in app.messages)
         before = len(app.accounts[customer].calls("responses.get"))
-        await app.pass_time(1, step_s=1)
+        await app.pass_time(4, step_s=4)
         if len(app.accounts[customer].calls("responses.get")) > before:
             looks.append(app.clock())
     gaps = [later - earlier for earlier, later in pairwise(looks)]

@@ -167,7 +167,7 @@ async def test_a_window_that_is_refused_is_left_for_the_next(app: EventfulApp, o
     assert [] == app.left_rows(customer)
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("refuses", ["windows", "background"])
 async def test_a_model_without_windows_is_refused(app: EventfulApp, refuses: str, *, strict: bool) -> None:
     """By the name of the option; the list price is not paid instead."""
@@ -286,6 +286,7 @@ async def test_a_window_that_comes_too_late_is_bought_at_the_list_price(app: Eve
     assert ["2h", None, None] == windows(account)
 
 
+@pytest.mark.long
 async def test_what_a_window_that_comes_too_late_has_used_is_lost(app: EventfulApp) -> None:
     """If the provider says how much it was."""
     customer = app.customer()
@@ -302,6 +303,7 @@ async def test_what_a_window_that_comes_too_late_has_used_is_lost(app: EventfulA
     assert [70] == [row["output_tokens"] for row in app.rows(customer, "u_") if row["outcome"] == "lost"]
 
 
+@pytest.mark.long
 async def test_a_window_that_comes_too_late_for_an_input_that_is_gone(app: EventfulApp) -> None:
     """Nothing can be bought instead; what is gone is the job's error."""
     customer = app.customer()
@@ -329,7 +331,7 @@ async def test_a_window_that_has_just_ended_is_used(app: EventfulApp) -> None:
     assert [("answered", "background_2h")] == bought(app, customer)
 
 
-@pytest.mark.parametrize("status", ["get", "cancel"])
+@pytest.mark.parametrize("status", [pytest.param("get", marks=pytest.mark.long), "cancel"])
 async def test_a_window_that_can_not_be_cancelled_is_tried_again(app: EventfulApp, status: str, monkeypatch) -> None:
     """Until ten minutes before the deadline; nothing is bought while it may still be made."""
     monkeypatch.setattr("shared.jobs.pending_response._LAST_WAIT_S", 0.001)

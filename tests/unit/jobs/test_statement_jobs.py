@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -35,6 +36,7 @@ from tests.support.closable import (
 )
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.customers import Customer
+from tests.support.sampled import Sampled
 from tests.support.workers import Worker
 
 REFUSED = "Months are closed by the app itself and by `aijobs close-month`"
@@ -353,17 +355,17 @@ async def test_a_worker_that_dies_leaves_the_month_to_the_next(worker: Worker, c
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_worker_that_dies_at_any_operation_leaves_one_document(worker: Worker, customer: Customer, after: bool):
+async def test_a_worker_that_dies_at_any_operation_leaves_one_document(
+    worker: Worker, customer: Customer, sampled: Sampled, after: bool
+):
     """
     From the message to the result, whichever operation on table or blobs is its last: the next worker ends with number
     one, and with files that are those of the result.
     """
     body = await submit(worker, customer)
     rows, blobs = dict(worker.table.rows), dict(worker.memory.blobs.blobs)
-    operation = 0
-    while True:
+    for operation in sampled(itertools.count(1)):
         worker.table.rows, worker.memory.blobs.blobs = dict(rows), dict(blobs)
-        operation += 1
         fate = Fate(operation, after)
         table, stored = (cast(Any, Mortal(store, fate)) for store in (worker.table, worker.memory.blobs))
         mortal = worker.another(table=table, blobs=stored, ledger=Ledger(table))

@@ -562,7 +562,8 @@ COSTS = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.long) if "ten steps" in case else case for case in COSTS]
+    "case",
+    [case if "one call" in case or "usage" in case else pytest.param(case, marks=pytest.mark.long) for case in COSTS],
 )
 async def test_a_sweep_makes_as_many_requests_as_the_docs_say(data: Data, case: str):
     """The requests of a sweep are counted, and the table on the page has the same numbers."""
