@@ -204,6 +204,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="instead, run the jobs alone and then beside hostile customers, with a backlog of one of them and without "
         "kills; compare latencies, and measure memory",
     )
+    command.add_argument(
+        "--storm", type=_positive, default=2, help="bursts of each large attack that end the hostile run (default: 2)"
+    )
     command.add_argument("--seconds", type=_positive, default=300, help="time limit, of each run (default: 300)")
     command.add_argument("--seed", type=_count, help="seed of all random choices (default: random)")
     command.add_argument("--json", type=Path, help="file to write the figures to")

@@ -27,6 +27,8 @@ from local.vault.server import Vault
 from shared.contract.job import ACTIONS
 from tests.support.endpoint import Endpoint
 from tests.support.faults import (
+    CLAUDE,
+    FALLBACK,
     JOBS,
     BreakConnection,
     FaultProxy,
@@ -39,6 +41,7 @@ from tests.support.faults import (
 )
 from tests.support.harness import Customer
 from tests.support.input_blobs import with_blobs
+from tests.support.sampled import Sampled
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED, STORED = "queue put results", "table transaction merge j"
@@ -52,6 +55,9 @@ class CrashPoint:
     customer: Customer
     number: int
     after: bool
+    kind: str
+    calls: int
+    """How many calls an attempt without a crash makes."""
     worker_died: asyncio.Event = field(default_factory=asyncio.Event)
     name: str = ""
     """The request's; empty until the job has come that far."""
@@ -67,7 +73,7 @@ class CrashPoint:
         return self._hold if self._count == self.number else forwarded
 
     def __str__(self) -> str:
-        return f"{'after' if self.after else 'before'} request {self.number}, {self.name}"
+        return f"{self.kind}, {'after' if self.after else 'before'} request {self.number}, {self.name}"
 
     async def _hold(self, request: ProxiedRequest, forward: Forward) -> web.StreamResponse:
         if self.after:
@@ -86,27 +92,42 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
         yield opened
 
 
-LONG = {*JOBS} - {"chat with blob"}  # which makes all requests of a chat, too
+SHORT = "chat with blob"
+"""It makes all requests of a chat, too."""
+GROUPS = [
+    ("chat", "multi_chat of 3", "image", "summarize in parts", "embed"),
+    ("raw", "summarize a document", "respond", CLAUDE, FALLBACK),
+    ("edit_image", "transcribe", "speak"),
+]
+"""Kinds whose jobs are on the same two hosts: starting these takes longer than most kinds' jobs."""
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind in LONG else kind for kind in JOBS]
-)
-async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
+async def test_a_worker_may_die_at_some_steps(faulty: FaultyHarness, sampled: Sampled):
+    """As below, at a sixth of the points of one kind of job, or at all of them in the long tier."""
+    await _die(faulty, [(SHORT, sampled)])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kinds", GROUPS, ids=lambda kinds: kinds[0])
+async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kinds: tuple[str, ...]):
     """
     A host is killed while jobs of a kind are before and after each request of their attempt, and another one takes them
     over: each job ends with one result, each call is recorded, and only calls that were answered and not stored are
     made again.
     """
-    requests, calls = await _requests_of(faulty, kind)
-    points = [
-        CrashPoint(faulty.proxy, _customer(faulty, kind), number, after)
-        for number in range(1, len(requests) + 1)
-        for after in (False, True)
-    ]
-    for point in points:
-        faulty.proxy.handlers[point.customer.name] = point
-        await _send(faulty, point.customer, kind)
+    await _die(faulty, [(kind, Sampled()) for kind in kinds])
+
+
+async def _die(faulty: FaultyHarness, kinds: list[tuple[str, Sampled]]) -> None:
+    points: list[CrashPoint] = []
+    for kind, sampled in kinds:
+        requests, calls = await _requests_of(faulty, kind)
+        places = [(number, after) for number in range(1, len(requests) + 1) for after in (False, True)]
+        for number, after in sampled(places, share=6):
+            point = CrashPoint(faulty.proxy, _customer(faulty, kind), number, after, kind, calls)
+            points.append(point)
+            faulty.proxy.handlers[point.customer.name] = point
+            await _send(faulty, point.customer, kind)
     async with _host(faulty) as (process, lines):
         # Steps whose responses come together are stored together: a job of many calls may make fewer requests.
         await _wait_for(faulty, lambda: all(point.name or _is_published(faulty, point) for point in points), lines)
@@ -119,8 +140,14 @@ async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
     async with _host(faulty) as (_, lines):
         await _wait_for(faulty, lambda: all(_is_published(faulty, point, since=before) for point in points), lines)
 
-    problems = {str(point): await _problems(faulty, point, calls) for point in points}
+    assert points
+    problems = {str(point): await _problems(faulty, point, point.calls) for point in points}
     assert {} == {where: wrong for where, wrong in problems.items() if wrong}
+
+
+def test_every_kind_of_job_dies():
+    """Each is in one of the groups, or is the one of the default tier."""
+    assert sorted(JOBS) == sorted([SHORT, *(kind for kinds in GROUPS for kind in kinds)])
 
 
 def test_every_action_has_a_row():

@@ -62,7 +62,7 @@ def test_hostile_customers_harm_nobody(tmp_path: Path):
     takes more than its memory. These bounds are exact. Two are widened: the honest jobs' p99 has one that holds on a
     busy machine, and the process that reads large answers beside the worker is not counted.
     """
-    options = {"jobs": 60, "customers": 3, "workers": 2, "backlog": 0, "seconds": HOSTILE_LIMIT_S}
+    options = {"jobs": 60, "customers": 3, "workers": 2, "backlog": 0, "storm": 1, "seconds": HOSTILE_LIMIT_S}
     report, done = soak(tmp_path / "figures.json", "--hostile", **options)
     figures, counts = report["figures"], report["must be 0"]
 

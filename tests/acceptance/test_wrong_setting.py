@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from shared.contract.documents import API_PREFIX
 from tests.support.host_fixtures import Host, Queues, Start
+
+pytestmark = pytest.mark.long  # tests of `function_app` have each of its functions with a wrong setting
 
 ROOT = Path(__file__).parents[2]
 QUEUES = {f"{name.upper()}_QUEUE": f"wrong-{name}" for name in ("jobs", "results", "callbacks")}

@@ -31,7 +31,8 @@ HEAD = "import azure.functions as func\napp = func.FunctionApp()\n"
                 r".*function_app\.py\", line 3.*"
             ),
         ),
-        (HEAD, r".*has no functions.*"),  # Azure would start it, and it would do nothing
+        # Azure would start it, and it would do nothing.
+        pytest.param(HEAD, r".*has no functions.*", marks=pytest.mark.long),
     ],
     ids=["import error", "no functions"],
 )
@@ -63,6 +64,7 @@ async def test_an_invalid_setting_is_an_error_before_the_app_is_loaded(tmp_path,
         await _serve(Namespace(app=tmp_path, port=port, instance="0", visibility_timeout=1))
 
 
+@pytest.mark.long
 async def test_a_port_that_is_taken_stops_the_start(start_host):
     """The error is one sentence with the port, and says what to pass instead; there is no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -82,6 +84,7 @@ async def test_a_directory_without_an_app_is_an_error(tmp_path):
         await Worker.load(tmp_path)
 
 
+@pytest.mark.long
 async def test_sigterm_stops_at_once_and_abandons_the_job(start_host, queues):
     """The worker ends, and so does the host. The message stays, invisible, for another host."""
     host = await start_host("stopped-")
@@ -120,6 +123,7 @@ async def test_sigterm_waits_for_what_runs_if_the_app_handles_it(start_host, que
     assert [left, 1] == [await queues.length(f"{prefix}{name}") for name in ("slow", "echo")]
 
 
+@pytest.mark.long
 async def test_function_timeout_kills_the_process_even_if_it_blocks(start_host, queues):
     """A function that blocks the event loop is stopped, too."""
     host = await start_host("timed-", AzureFunctionsJobHost__functionTimeout="00:00:01")
@@ -130,6 +134,7 @@ async def test_function_timeout_kills_the_process_even_if_it_blocks(start_host, 
     assert "Function 'block' ran longer than functionTimeout (1 s)" in host.lines[-1]
 
 
+@pytest.mark.long
 async def test_a_cancelled_error_hangs_until_the_timeout(start_host):
     """As in Azure, there is no response, and functionTimeout ends the process."""
     host = await start_host("lost-", "--port", "auto", AzureFunctionsJobHost__functionTimeout="00:00:01")

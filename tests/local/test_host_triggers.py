@@ -54,8 +54,7 @@ async def test_the_function_gets_the_properties_of_its_message(queues):
     assert replaced == own | {"id": "mine", "dequeue_count": 7}
 
 
-@pytest.mark.usefixtures("host")
-async def test_an_invalid_dequeue_count_in_the_body_poisons(queues):
+async def an_invalid_dequeue_count_in_the_body_poisons(_, queues):
     """A body with `dequeueCount: "many"` is moved to the poison queue, and the function never runs."""
     body = b'{"dequeueCount": "many"}'
     await queues.put("shared-properties", body)
@@ -64,7 +63,7 @@ async def test_an_invalid_dequeue_count_in_the_body_poisons(queues):
     assert await queues.length("shared-received") == 0
 
 
-async def test_a_failing_message_is_retried_and_then_poisoned(host, queues):
+async def a_failing_message_is_retried_and_then_poisoned(host, queues):
     """Three attempts, a second apart, then the body is in the poison queue; a failed attempt has no output."""
     start = time.monotonic()
     await queues.put("shared-failing", b"hopeless")
@@ -79,15 +78,14 @@ async def test_a_failing_message_is_retried_and_then_poisoned(host, queues):
     ]
 
 
-@pytest.mark.usefixtures("host")
-async def test_a_message_that_is_not_base64_is_poisoned_at_once(queues):
+async def a_message_that_is_not_base64_is_poisoned_at_once(_, queues):
     """It is moved unchanged, without an attempt."""
     await queues.put_text("shared-echo", "{not base64}")
 
     assert await queues.take_texts("shared-echo-poison") == ["{not base64}"]
 
 
-async def test_a_message_that_fails_in_a_poison_queue_stays_in_it(host, queues):
+async def a_message_that_fails_in_a_poison_queue_stays_in_it(host, queues):
     """A poison queue has no poison queue: the message stays, invisible, and is delivered again and again."""
     await queues.put_text("shared-failing-poison", "{not base64}")
 
@@ -95,7 +93,7 @@ async def test_a_message_that_fails_in_a_poison_queue_stays_in_it(host, queues):
     assert await queues.length("shared-failing-poison") == 1
 
 
-async def test_an_output_that_can_not_be_sent_fails_the_invocation(host, queues):
+async def an_output_that_can_not_be_sent_fails_the_invocation(host, queues):
     """The function succeeds, but Storage rejects its output: the message is retried and poisoned."""
     await queues.put("shared-too-large", b"xx")
 
@@ -103,16 +101,14 @@ async def test_an_output_that_can_not_be_sent_fails_the_invocation(host, queues)
     await host.printed("output 'large': RequestBodyTooLarge")
 
 
-@pytest.mark.usefixtures("host")
-async def test_a_function_that_is_not_async_sends_several_messages(queues):
+async def a_function_that_is_not_async_sends_several_messages(_, queues):
     """Each text of a list is a message."""
     await queues.put("shared-many", b"text")
 
     assert sorted(await queues.take("shared-texts", 3)) == [b"text 0", b"text 1", b"text 2"]
 
 
-@pytest.mark.usefixtures("host")
-async def test_concurrency_is_batch_size_plus_threshold(queues):
+async def concurrency_is_batch_size_plus_threshold(_, queues):
     """With batchSize 4 and newBatchThreshold 2, at most six jobs run at the same time."""
     await queues.put("shared-slow", *(b'{"job": %d, "seconds": 0.4}' % job for job in range(14)))
 
@@ -120,6 +116,25 @@ async def test_concurrency_is_batch_size_plus_threshold(queues):
     assert max_concurrency(spans) <= 6
     assert max_concurrency(spans) > 2
     assert sorted(span["job"] for span in spans) == list(range(14))
+
+
+BESIDE_EACH_OTHER = (
+    an_invalid_dequeue_count_in_the_body_poisons,
+    a_failing_message_is_retried_and_then_poisoned,
+    a_message_that_is_not_base64_is_poisoned_at_once,
+    a_message_that_fails_in_a_poison_queue_stays_in_it,
+    an_output_that_can_not_be_sent_fails_the_invocation,
+    a_function_that_is_not_async_sends_several_messages,
+    concurrency_is_batch_size_plus_threshold,
+)
+"""Each has queues of its own, and mostly waits for a second delivery."""
+
+
+async def test_messages_are_retried_and_become_poison(host, queues):
+    """What the functions above say, at the same time."""
+    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+        for each in BESIDE_EACH_OTHER:
+            group.create_task(each(host, queues), name=each.__name__)
 
 
 @pytest.mark.long
@@ -153,6 +168,7 @@ async def test_another_host_runs_the_message_of_a_killed_one(start_host, queues)
         await host.printed("slow begins")
 
 
+@pytest.mark.long
 async def test_a_host_waits_for_storage(start_host, queues):
     """An outage is logged once; the host keeps running, and works as soon as Storage responds."""
     url = urlsplit(queues.service.url)

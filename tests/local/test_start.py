@@ -59,7 +59,8 @@ def children(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Children are found in /proc.")
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long  # the acceptance tests start a stack within their own process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_the_stack_starts_and_leaves_nothing_behind(settings, number):
     """
     The settings are written, in Core Tools' format, when all parts are ready; a signal removes everything. The summary

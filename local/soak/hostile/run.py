@@ -63,7 +63,7 @@ async def measure(arguments: argparse.Namespace, print_line: Callable[[str], Non
             async with asyncio.timeout(arguments.seconds):
                 if is_hostile:
                     await scene.play(messages, arguments.backlog)
-                    await scene.play_storm()
+                    await scene.play_storm(arguments.storm)
                 else:
                     await scene.play_honestly(messages)
                     await scene.finish()

@@ -59,12 +59,12 @@ class Scene:
                 self._ending.set()
         await self.finish()
 
-    async def play_storm(self) -> None:
-        """All that is large at once, twice as much of it, from as many customers. Returns when it is processed."""
+    async def play_storm(self, bursts: int) -> None:
+        """All that is large at once, so many bursts of it, from as many customers. Returns when it is processed."""
         self.print("a storm of large answers")
         async with asyncio.TaskGroup() as group:
             for attack in LARGE:
-                group.create_task(self._send(attack, 2 * attack.burst))
+                group.create_task(self._send(attack, bursts * attack.burst))
         await self.finish()
 
     async def play_honestly(self, messages: Sequence[PlannedJob]) -> None:
