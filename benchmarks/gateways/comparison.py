@@ -31,6 +31,8 @@ _SCENARIOS: tuple[dict[str, int], ...] = (
     {"count": 300, "in_flight": 32, "customers": CUSTOMERS},
 )
 _KILLED_CALLS = 400
+_WITHOUT_PEERS = 4
+"""Without peers there is nothing to compare: of so many calls, one is made."""
 _NOTES = {
     _OURS: "whole jobs: queue message, ledger, usage record, result",
     _SDK: "the call alone, in the caller's own process: it does less",
@@ -54,15 +56,16 @@ async def measure(rounds: int = ROUNDS, *, peers: bool = True) -> dict[str, Any]
             except (installs.Absent, NotInstalled, ProcessFailed) as exc:
                 absent[name] = str(exc)
         blocks = await _blocks(parts, environment, running)
-        scenarios = [await _scenario(scenario, blocks, rounds) for scenario in _SCENARIOS]
+        share = 1 if peers else _WITHOUT_PEERS
+        chosen = [scenario | {"count": scenario["count"] // share} for scenario in _SCENARIOS]
+        scenarios = [await _scenario(scenario, blocks, rounds) for scenario in chosen]
 
         async def journal() -> Mapping[str, str]:
             async with http.get(f"{urls[0].removesuffix('/openai/v1')}/journal") as response:
                 entries: dict[str, str] = await response.json()
                 return entries
 
-        count = _KILLED_CALLS if peers else _KILLED_CALLS // 4
-        killed = await _killed(environment, running, journal, count)
+        killed = await _killed(environment, running, journal, _KILLED_CALLS // share)
     notes = _NOTES | {name: f"{proxy.version}: {proxy.notes}" for name, proxy in running.items()}
     return {"rounds": rounds, "notes": notes, "absent": absent, "scenarios": scenarios, "killed": killed}
 

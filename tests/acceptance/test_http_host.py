@@ -181,6 +181,7 @@ async def test_a_job_runs_from_request_to_result(live_server: LiveServer):
     assert response.content == (await live_server.http.get(response.headers["content-location"])).content
 
 
+@pytest.mark.long
 async def test_the_docs_command_runs_the_retention_sweep(live_server: LiveServer):
     """The command on the page, with the local host's URL, runs the app's own sweep."""
     (line,) = re.findall(r"^curl .*/admin/.*$", (ROOT / "docs/retention.md").read_text(), re.MULTILINE)
@@ -308,9 +309,9 @@ async def alive(live_server: LiveServer) -> bool:
     return (200, {"status": "ok"}) == (response.status_code, response.json())
 
 
-async def test_too_large_a_body_is_refused(live_server: LiveServer):
+async def test_too_large_a_body_is_refused(live_server: LiveServer, sampled: Sampled):
     """Above the limit, and far above it: 413, and the app keeps responding."""
-    for size in (MAX_BODY_BYTES + 1, 2 * MAX_BODY_BYTES):
+    for size in sampled((MAX_BODY_BYTES + 1, 2 * MAX_BODY_BYTES), share=2):
         response = await live_server.http.post("/api/jobs", content=b" " * size)
         assert (413, "too_large") == (response.status_code, response.json()["code"])
     assert await alive(live_server)
@@ -361,9 +362,11 @@ LINES = ["a\r\nSet-Cookie: x=y", "a\nb", "a\r\n\r\n<html>", "\u2028", "a%0d%0aSe
 
 
 @pytest.mark.parametrize("member", ["job_id", "customer", "connection", "model", "metadata"])
-async def test_a_jobs_members_make_no_header(live_server: LiveServer, customer: Customer, member: str):
+async def test_a_jobs_members_make_no_header(
+    live_server: LiveServer, customer: Customer, sampled: Sampled, member: str
+):
     """A line break in a job is refused, or comes back within JSON: it never makes a header or line of a response."""
-    for text in LINES:
+    for text in sampled(LINES):
         value = {text: text} if member == "metadata" else text
         response = await live_server.http.post("/api/jobs", json=customer.job(**{member: value}))
 
@@ -430,7 +433,7 @@ async def test_invalid_ids_in_paths_find_nothing(
         answer = await raw(live_server, line + b"Host: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
         assert 400 <= status(answer) < 500, (route.name, parameter, answer[:300])
         assert b"X: y" not in answer.partition(b"\r\n\r\n")[0]
-    assert [] == await customer.rows()
+    assert trick != TRICKS[-1] or [] == await customer.rows()
 
 
 async def test_a_hundred_requests_at_once(live_server: LiveServer, customer: Customer, sampled: Sampled):

@@ -90,8 +90,10 @@ def test_help_lists_the_commands(arguments):
         ("check", ["lint-imports"]),
         ("test", ["acceptance"]),
         ("demo", ["--endpoint", "show each result and what each customer used"]),
-        ("start", ["--no-host", "write its app settings"]),
-        ("soak", ["killed"]),
+        *(
+            pytest.param(name, words, marks=pytest.mark.long)  # the same way as `demo`
+            for name, words in (("start", ["--no-host", "write its app settings"]), ("soak", ["killed"]))
+        ),
     ],
 )
 def test_help_of_a_command_is_its_own(project, name, words):

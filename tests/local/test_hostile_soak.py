@@ -54,7 +54,10 @@ def test_an_answer_that_can_be_read_is_a_completion(name):
     assert body["choices"][0]["message"]["content"].startswith("A text ")
 
 
-@pytest.mark.parametrize("name", sorted(UNREADABLE))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if name.startswith("too many") else ()) for name in sorted(UNREADABLE)],
+)
 def test_an_answer_that_nobody_can_read_is_beyond_a_limit(name):
     """It is larger than the app reads, or has more values, or more levels, than it decodes."""
     fill = filler(name)
