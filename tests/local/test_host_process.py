@@ -103,9 +103,8 @@ signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
 """
 
 
-@pytest.mark.parametrize(
-    ("seconds", "left"), [(0.2, 0), pytest.param(600, 1, marks=pytest.mark.long)], ids=["short", "long"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("seconds", "left"), [(0.2, 0), (600, 1)], ids=["short", "long"])
 async def test_sigterm_waits_for_what_runs_if_the_app_handles_it(start_host, queues, tmp_path, seconds, left):
     """For ten seconds, and fetches nothing more: the message of a job that ends is deleted, and no other one."""
     (tmp_path / "host_functions.py").write_text((APP / "function_app.py").read_text())
