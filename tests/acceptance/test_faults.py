@@ -140,8 +140,8 @@ async def test_a_failed_request_loses_nothing_and_buys_nothing_twice(
         *(_problems(faulty, kind, FaultPlan(number, handler, lasts), requests) for number in numbers)
     )
 
-    found = zip(numbers, problems, strict=True)
-    assert {} == {f"{number} {requests[number - 1].name}": wrong for number, wrong in found if wrong}
+    by_request = zip(numbers, problems, strict=True)
+    assert {} == {f"{number} {requests[number - 1].name}": wrong for number, wrong in by_request if wrong}
 
 
 async def _problems(
