@@ -53,7 +53,7 @@ async def test_workers_race(client, monkeypatch, seed: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(3, 40))
+@pytest.mark.parametrize("seed", range(3, 15))
 async def test_workers_race_for_long(client, monkeypatch, seed: int) -> None:
     """See above."""
     await _race(client, monkeypatch, seed)
