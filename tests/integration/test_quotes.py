@@ -74,7 +74,20 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-LONG = ("403", "408", "409", "413", "422", "502", "503", "504", "a refusal that is a text")  # handled as others are
+LONG = (
+    "403",
+    "404",
+    "408",
+    "409",
+    "413",
+    "422",
+    "502",
+    "503",
+    "504",
+    "a long wait",
+    "a text",
+    "a refusal that is a text",
+)  # handled as others are
 
 
 @pytest.mark.parametrize(

@@ -128,10 +128,10 @@ async def test_refusal_of_all_prompts_stops_the_job(harness: Harness, refusal: A
     """A refusal that every prompt would have is met by the calls in flight, and no other call is made."""
     customer = harness.customer(max_concurrency=4)
     model = ScriptedModel().serve(customer)
-    for prompt in prompts(1000):
+    for prompt in prompts(200):
         model.scripts[prompt] = [refusal] * 9
 
-    result = await customer.run(**multi_chat(prompts(1000)))
+    result = await customer.run(**multi_chat(prompts(200)))
 
     assert ("failed", code) == (result["status"], result["error"]["code"])
     assert model.calls.total() <= 4

@@ -360,12 +360,17 @@ FIRST_CASES = {case.action: case for case in reversed(CASES)}
 
 
 def pairs() -> Iterator[Any]:
-    """Return every shape with every case; long, unless one of them is the first, or both are of their kinds."""
+    """
+    Return every style with every case, and every shape with a case of each action; long, unless one of them is the
+    first, or both are of their kinds. What a body has does not depend on the path of an endpoint.
+    """
     for shape in SHAPES:
         for case in CASES:
             if shape.style == "models" and case.action not in {*CHATS, "embed"}:
                 continue  # the older route has no others
             if shape.style == "deployments" and case.action == "respond":
+                continue
+            if shape not in FIRST_SHAPES.values() and case not in FIRST_CASES.values():
                 continue
             firsts = shape in FIRST_SHAPES.values() and case in FIRST_CASES.values()
             is_short = firsts or shape is SHAPES[0] or case is CASES[0]

@@ -24,9 +24,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-def customer(harness: Harness) -> Customer:
+def customer(memory_harness: Harness) -> Customer:
     """A customer without a signing secret."""
-    return harness.customer()
+    return memory_harness.customer()
 
 
 async def add_budget(customer: Customer, notify: str) -> None:

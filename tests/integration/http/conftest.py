@@ -1,6 +1,6 @@
 """
-What the tests of HTTP share: an app whose Storage is in memory. What it does on Azurite is in test_jobs.py,
-test_customers.py and test_mcp.py, and in tests/acceptance.
+What the tests of HTTP share: an app whose Storage is in memory. What it does on Azurite is in test_jobs.py
+and test_mcp.py, and in tests/acceptance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The list of customers, on a real table and vault."""
+"""The list of customers, on a vault of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from local.stack.azurite import Azurite
 from local.vault import server as vaults
 from local.vault.server import Vault
 from shared.connections.key_vault import KeyVaultCredentials
@@ -16,8 +15,9 @@ from shared.connections.store import VaultForbids
 from shared.errors import VaultUnavailable
 from shared.http.shares import LIST_WEIGHT, MAX_VAULT_REQUESTS
 from tests.support.endpoint import Endpoint
-from tests.support.harness import Harness, open_harness
+from tests.support.harness import Harness
 from tests.support.http_client import HttpResponse, send
+from tests.support.memory_harness import open_memory_harness
 from tests.support.principals import token
 
 ENTRA = {"HTTP_AUTH": "entra", "WEBSITE_AUTH_ENABLED": "True"}
@@ -27,14 +27,13 @@ READ = token("Billing.Read", "Customers.All")
 @pytest_asyncio.fixture
 async def own_vault(
     vault: Vault,  # noqa: ARG001  # sets the managed identity in the environment
-    azurite: Azurite,
     endpoint: Endpoint,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Harness]:
     """An app with a table and a vault of its own, behind App Service authentication."""
     async with (
         vaults.start(tmp_path_factory.mktemp("vault")) as own,
-        open_harness(azurite, own, endpoint, **ENTRA) as opened,
+        open_memory_harness(own, endpoint, **ENTRA) as opened,
     ):
         yield opened
 

@@ -14,9 +14,12 @@ from tests.support.fakes import Fault
 from tests.support.faulty_tables import faulty_table
 from tests.support.harness import Harness
 from tests.support.ledger_machine import LedgerMachine, run_machine
+from tests.support.sampled import Sampled
 
 
-async def test_the_ledger_on_azurite_is_as_its_model(harness: Harness, monkeypatch: pytest.MonkeyPatch):
+async def test_the_ledger_on_azurite_is_as_its_model(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, sampled: Sampled
+):
     """Each example has a partition of its own. The machine runs beside the loop that the sockets belong to."""
     faulty, loop = faulty_table("azure", harness, monkeypatch), asyncio.get_running_loop()
 
@@ -31,4 +34,4 @@ async def test_the_ledger_on_azurite_is_as_its_model(harness: Harness, monkeypat
         def open_table() -> tuple[Table, deque[Fault | None]]:
             return faulty.table, faulty.faults
 
-    await asyncio.to_thread(run_machine, OnAzurite, examples=5, steps=15)
+    await asyncio.to_thread(run_machine, OnAzurite, examples=5 if sampled.is_whole else 2, steps=15)

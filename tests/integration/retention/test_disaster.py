@@ -44,11 +44,18 @@ async def old(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterat
         yield opened
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def other_storage() -> AsyncIterator[Azurite]:
+    """Another Storage account."""
+    async with azurites.start() as azurite:
+        yield azurite
+
+
 @pytest_asyncio.fixture
-async def new(old: Harness, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
+async def new(old: Harness, other_storage: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
     """Another one, with a Storage account of its own, whose containers have the same names."""
     names = {name: old.environment[name] for name in NAMES}
-    async with azurites.start() as azurite, open_harness(azurite, vault, endpoint, **names) as opened:
+    async with open_harness(other_storage, vault, endpoint, **names) as opened:
         yield opened
 
 

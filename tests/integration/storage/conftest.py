@@ -11,7 +11,7 @@ from tests.support.faulty_tables import FaultyTable, faulty_table
 from tests.support.harness import Harness
 
 
-@pytest.fixture(params=["memory", "azure", "azure by the SDK"])
+@pytest.fixture(params=["memory", "azure", pytest.param("azure by the SDK", marks=pytest.mark.long)])
 def faulty(request: pytest.FixtureRequest, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
     """A table in memory, one on Azurite, and one whose requests are all sent by the SDK, with faults on request."""
     return faulty_table(request.param, harness, monkeypatch)

@@ -16,9 +16,15 @@ from shared.storage import account as accounts
 from shared.storage.base import Row, RowChanged, RowExists, Table
 from shared.storage.tables import AzureTable
 from shared.storage_settings import StorageAccount
-from tests.support.faulty_tables import account_of
+from tests.support.faulty_tables import FaultyTable, account_of, faulty_table
 from tests.support.harness import Harness
 from tests.support.table_rows import keys
+
+
+@pytest.fixture(params=["memory", "azure", "azure by the SDK"])
+def faulty(request: pytest.FixtureRequest, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> FaultyTable:
+    """All of them in the default tier, too."""
+    return faulty_table(request.param, harness, monkeypatch)
 
 
 async def test_a_missing_row_is_none(table: Table, partition: str) -> None:
