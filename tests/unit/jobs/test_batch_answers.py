@@ -70,6 +70,7 @@ async def test_each_action_records_a_batch(worker: Worker, action: str):
     assert (customer.name, "m_line-1") in worker.table.rows
 
 
+@pytest.mark.long
 async def test_a_large_answer_records_a_batch(worker: Worker):
     """Read in another process, it is still one out of a batch."""
     customer = worker.customer()

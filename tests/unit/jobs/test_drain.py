@@ -21,7 +21,6 @@ from tests.support.blocking_endpoint import BlockingEndpoint
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, error, reply
 from tests.support.loopback import serve
-from tests.support.rows import every_row
 from tests.support.workers import OpenWorker, Worker
 
 PROMPTS = {"action": "multi_chat", "input": {"prompts": ["One?", "Two?", "Three?"]}}
@@ -382,15 +381,19 @@ HANDLER = "signal.signal(signal.SIGTERM, lambda *_: (print('before', flush=True)
 IGNORED = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 
 
-@every_row(
+@pytest.mark.parametrize(
     ("program", "printed", "code"),
     [
-        (PROGRAM.format(prepare="pass", ignored=False), "stopped\n", -signal.SIGTERM),
-        (PROGRAM.format(prepare=HANDLER, ignored=False), "stopped\nbefore\n", 3),
-        (PROGRAM.format(prepare=IGNORED, ignored=True), "", 0),
-        (CLOSED, "", -signal.SIGTERM),
+        pytest.param(PROGRAM.format(prepare=HANDLER, ignored=False), "stopped\nbefore\n", 3, id="a handler"),
+        *(
+            pytest.param(*row, id=name, marks=pytest.mark.long)
+            for name, *row in (
+                ("default", PROGRAM.format(prepare="pass", ignored=False), "stopped\n", -signal.SIGTERM),
+                ("ignored", PROGRAM.format(prepare=IGNORED, ignored=True), "", 0),
+                ("no loop", CLOSED, "", -signal.SIGTERM),
+            )
+        ),
     ],
-    ids=["default", "a handler", "ignored", "no loop"],
 )
 async def test_sigterm_takes_its_course_after_the_stop(program: str, printed: str, code: int):
     """What the signal did before is done once, after the stop; where it is ignored, nothing stops."""

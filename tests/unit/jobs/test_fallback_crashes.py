@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.customers import Customer
 from tests.support.endpoint import completion
+from tests.support.sampled import Sampled
 from tests.support.several_connections import BOTH, NO_QUOTA, served
 from tests.support.workers import Memory, Worker, open_worker
 
@@ -35,11 +37,11 @@ async def run(worker: Worker, customer: Customer, job: dict[str, Any], fate: Fat
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("job", [{}, MANY], ids=["one call", "three calls"])
-async def test_each_call_is_on_record_where_it_was_made(worker: Worker, job: dict[str, Any], after: bool):
+async def test_each_call_is_on_record_where_it_was_made(
+    worker: Worker, sampled: Sampled, job: dict[str, Any], after: bool
+):
     """The first connection answers one of three calls, and has no quota then. At most one call is bought again."""
-    dies_at, has_died = 0, True
-    while has_died:
-        dies_at += 1
+    for dies_at in sampled(itertools.count(1)):
         customer = worker.customer(max_concurrency=1)
         other = Customer(customer.name, worker.endpoint.account())
         worker.connect(other, "second", max_concurrency=1)
@@ -59,3 +61,6 @@ async def test_each_call_is_on_record_where_it_was_made(worker: Worker, job: dic
         calls = len(other.account.received)
         assert calls in range(records.count(("second", "answered")), 1 + [name for name, _ in records].count("second"))
         assert bought[0] == 0 or "default" in [name for name, _ in records]
+        if not has_died:
+            break
+    assert dies_at > 6

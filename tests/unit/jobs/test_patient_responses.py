@@ -174,7 +174,7 @@ async def test_the_cheapest_is_a_batch_if_that_is_in_time(app: EventfulApp) -> N
     assert [] == app.accounts[customer].calls("responses.create")
 
 
-@pytest.mark.parametrize("parameters", [{}, {"background": False}], ids=str)
+@pytest.mark.parametrize("parameters", [{}, pytest.param({"background": False}, marks=pytest.mark.long)], ids=str)
 async def test_what_a_slow_batch_left_is_bought_at_the_list_price(app: EventfulApp, parameters: dict[str, Any]) -> None:
     """In the background, unless the job forbids that; in time, and once."""
     customer = app.customer()
