@@ -65,7 +65,7 @@ async def check_storage(services: Services) -> list[Finding]:
             list_blobs = partial(_list_blobs, services, name)
             findings.append(await _check(f"container {name}", list_blobs, setting))
     findings.append(await _check("result blobs", partial(_write_blob, services), "RESULTS_CONTAINER"))
-    return findings if storage_time is None else [*findings, _check_clock(storage_time)]
+    return findings if storage_time is None else [*findings, check_clock(storage_time)]
 
 
 async def _check(check: str, work: Callable[[], Awaitable[str]], setting: str) -> Finding:
@@ -139,7 +139,8 @@ async def _write_blob(services: Services) -> str:
     return f"Blobs can be written to {services.settings.results_container}."
 
 
-def _check_clock(storage_time: datetime) -> Finding:
+def check_clock(storage_time: datetime) -> Finding:
+    """Compare this machine's clock with Storage's."""
     skew_s = round((now() - storage_time).total_seconds())
     if abs(skew_s) <= MAX_CLOCK_SKEW.total_seconds():
         return Finding("clock", "ok", f"This machine's clock is within {MAX_CLOCK_SKEW.seconds} s of Storage's.")

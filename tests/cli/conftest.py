@@ -56,6 +56,13 @@ def _no_secrets_of_other_tests(vault: Vault) -> Iterator[None]:
 
 
 @pytest_asyncio.fixture
+async def own_documents(shared_harness: Harness) -> AsyncIterator[Harness]:
+    """The same, with a jobs queue and a container of statements for one test, for a module that closes months."""
+    async with with_own_table(shared_harness, "JOBS_QUEUE", "STATEMENTS_CONTAINER") as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
 async def own_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIterator[Harness]:
     """A deployment for one test, for a module whose tests write documents or messages: it has this as `harness`."""
     async with open_harness(azurite, vault, endpoint) as opened:

@@ -63,7 +63,7 @@ async def test_callbacks_are_listed(cli: CliRunner, customer: Customer, receiver
     ] == [" ".join(line.split()) for line in result.out.splitlines()[1:]]
 
 
-@pytest.mark.parametrize("answer", [410, 500])
+@pytest.mark.parametrize("answer", [pytest.param(410, marks=pytest.mark.long), 500])
 async def test_callback_is_sent_again_under_its_own_id(
     cli: CliRunner, customer: Customer, receiver: Receiver, answer: int
 ):

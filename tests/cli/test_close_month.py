@@ -15,14 +15,14 @@ from tests.support.harness import Harness
 
 
 @pytest.fixture
-async def harness(own_harness: Harness) -> Harness:
+async def harness(own_documents: Harness) -> Harness:
     """A deployment with prices, and two customers with usage in the last month, one of them without a price."""
-    services = own_harness.services
+    services = own_documents.services
     await publish_prices(services.table, services.blobs, container=services.settings.statements_container)
     await add_usage(services.table, "contoso")
     await add_usage(services.table, "fabrikam", model="gpt-new")
     await add_usage(services.table, "idle", month="2020-01")
-    return own_harness
+    return own_documents
 
 
 async def document(cli: CliRunner, line: str, code: int = 0) -> dict[str, Any]:
@@ -98,6 +98,7 @@ async def test_a_correction_is_of_those_that_are_closed(cli: CliRunner):
     assert ["nothing_to_correct"] == [each["state"] for each in after["customers"]]
 
 
+@pytest.mark.long
 async def test_cancelling_a_customers_jobs_leaves_its_month_alone(cli: CliRunner):
     """What the customer has queued is cancelled; the job that closes its month is not."""
     await cli.expect("close-month --customer contoso --yes")
@@ -122,6 +123,7 @@ async def test_a_month_of_nobody_has_nothing_to_close(cli: CliRunner):
     await cli.expect("close-month --month 2020-02", out="There is nothing to close in 2020-02.")
 
 
+@pytest.mark.long
 async def test_focus_has_a_closed_month_as_it_was_closed(cli: CliRunner):
     """
     Neither a new price nor a new profile changes what the invoice says; an open month goes by both. Each line of the

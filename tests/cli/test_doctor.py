@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 import pytest
 
 from aijobs import model_retirements, storage_checks
+from aijobs.schedule_check import check_schedule
+from aijobs.static_check import check_static_connection
+from aijobs.vault_checks import check_vault
 from local.vault.secret_store import VaultError
 from shared import clock
 from shared.clock import now
 from shared.jobs.schedule_entries import erase_entries
-from tests.support.cli_runner import ROOT, TRIGGER_QUEUES, CliResult, CliRunner
+from shared.settings import read_settings
+from tests.support.cli_runner import TRIGGER_QUEUES, CliResult, CliRunner
 from tests.support.harness import Customer, Harness
 from tests.support.rows import every_row
 
@@ -50,6 +52,7 @@ async def test_sound_deployment_has_no_errors(cli: CliRunner):
     assert result.out.rstrip().splitlines()[-1].startswith("0 errors, 0 warnings.")
     assert before == [await cli.harness.services.table.next_partition("~"), await count_messages(cli.harness)]
     assert "Secrets can be changed." in result.out
+    assert "schedule ok" in finding(result, "schedule")
 
 
 async def count_messages(harness: Harness) -> list[int]:
@@ -70,14 +73,28 @@ NOT_THERE = {
 }
 
 
-async def test_each_error_has_a_row(cli: CliRunner):
-    """Beside all others: with its remedy, and the exit code is 1."""
-    result = await cli.with_settings(**{name: value for name, (value, _, _) in NOT_THERE.items()}).run("doctor")
+async def test_each_error_has_a_row(cli: CliRunner, monkeypatch: pytest.MonkeyPatch):
+    """Beside all others: with its remedy, and the exit code is 1. So have a clock that is off and poison messages."""
+    wrong = cli.with_settings(
+        **{name: value for name, (value, _, _) in NOT_THERE.items()},
+        STATIC_CONNECTION="{THE-KEY",
+        ALLOW_STATIC_CONNECTION="a",
+    )
+    poison = f"{cli.harness.environment['JOBS_QUEUE']}-poison"
+    await cli.harness.services.queues.send(poison, b"[]")
+    monkeypatch.setattr(storage_checks, "now", lambda: clock.now() + timedelta(seconds=400))
+
+    result = await wrong.run("doctor")
+    await cli.harness.messages(poison)
 
     for _, verdict, message in NOT_THERE.values():
         row = finding(result, verdict.partition(" error")[0])
         assert row.startswith(verdict)
         assert message in " ".join(result.text.partition(verdict)[2].split(" error ")[0].split())
+    assert "ahead of" in finding(result, "clock error")
+    assert "`aijobs poison list` shows them" in finding(result, f"queue {poison} warning")
+    assert finding(result, "static connection error")
+    assert "THE-KEY" not in result.text
     assert 1 == result.code
 
 
@@ -90,19 +107,6 @@ async def test_each_error_has_a_row(cli: CliRunner):
         ({"JobStorage": "AccountName=x"}, "settings error", "JobStorage is not the connection string"),
         ({"JobStorage": "@Microsoft.KeyVault(SecretUri=https://x)"}, "settings error", "Key Vault reference"),
         ({"RETAIN_JOBS_DAYS": "ever"}, "settings error", "RETAIN_JOBS_DAYS must be"),
-        ({"ALLOW_STATIC_CONNECTION": "*"}, "static connection warning", "STATIC_CONNECTION is not set"),
-        ({"STATIC_CONNECTION": "sk-THE-KEY"}, "static connection ok", "serves no customer"),
-        ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "a,b"}, "static connection ok", "openai"),
-        ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "true"}, "static connection warning", "every"),
-        ({"STATIC_CONNECTION": "{THE-KEY", "ALLOW_STATIC_CONNECTION": "a"}, "static connection error", "malformed"),
-        (
-            {
-                "STATIC_CONNECTION": '{"endpoint": "https://x.openai.azure.com", "auth": "entra"}',
-                "ALLOW_STATIC_CONNECTION": "a",
-            },
-            "static connection ok",
-            "app's identity for x.openai.azure.com",
-        ),
         ({"ALLOWED_ENTRA_HOSTS": "*.contoso.com"}, "settings error ALLOWED_ENTRA_HOSTS must be hosts", "entry 1"),
     ],
 )
@@ -116,8 +120,36 @@ async def test_settings_are_checked(cli: CliRunner, settings: dict[str, str], ve
     check = re.split(" (?:ok|warning|error)", verdict)[0]
     assert finding(result, check).startswith(verdict)
     assert message in result.text
-    assert "THE-KEY" not in result.text
     assert int("error" in verdict) == result.code
+
+
+IDENTITY = '{"endpoint": "https://x.openai.azure.com", "auth": "entra"}'
+
+
+@every_row(
+    ("settings", "verdict", "message"),
+    [
+        ({"ALLOW_STATIC_CONNECTION": "*"}, "warning", "STATIC_CONNECTION is not set"),
+        ({"STATIC_CONNECTION": "sk-THE-KEY"}, "ok", "serves no customer"),
+        ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "a,b"}, "ok", "openai"),
+        ({"STATIC_CONNECTION": "sk-THE-KEY", "ALLOW_STATIC_CONNECTION": "true"}, "warning", "every"),
+        ({"STATIC_CONNECTION": "{THE-KEY", "ALLOW_STATIC_CONNECTION": "a"}, "error", "malformed"),
+        ({"STATIC_CONNECTION": IDENTITY, "ALLOW_STATIC_CONNECTION": "a"}, "ok", "identity for x.openai.azure.com"),
+    ],
+)
+async def test_static_connection_is_checked(settings: dict[str, str], verdict: str, message: str):
+    """One that serves nobody, or everybody, or that can't be read is named, and never its key."""
+    (outcome,) = await check_static_connection(read_settings({"JobStorage": NOWHERE, **settings}))
+
+    assert ("static connection", verdict) == (outcome.check, outcome.verdict)
+    assert message in outcome.message
+    assert "THE-KEY" not in outcome.message
+
+
+async def vault_row(cli: CliRunner, check: str) -> str:
+    """The row of a check of the vault and of what is in it."""
+    (outcome,) = [each for each in await check_vault(cli.harness.services) if each.check == check]
+    return f"{outcome.verdict} {outcome.message}"
 
 
 async def test_uses_of_the_identity_are_listed(cli: CliRunner, newcomer: Customer):
@@ -131,15 +163,14 @@ async def test_uses_of_the_identity_are_listed(cli: CliRunner, newcomer: Custome
     for name, tags in secrets.items():
         cli.harness.put_secret(name, "x", tags=tags)
 
-    result = await cli.expect("doctor", 1, out="ALLOWED_ENTRA_HOSTS")
-    for name in secrets:
-        cli.harness.vault.secrets.delete(name)
+    outcome = {each.check: each for each in await check_vault(cli.harness.services)}
 
-    rows = [finding(result, f"identity: {each.name}/default") for each in customers]
-    assert ["ok", "warning", "warning", "error"] == [row.split()[2] for row in rows]
-    assert "own.openai.azure.com, the usual scope, contoso.com" in rows[0]
-    assert f"So may {customers[2].name}" in rows[1]
-    assert "twice" in finding(result, f"identity: {newcomer.name}/odd")
+    rows = [outcome[f"identity: {each.name}/default"] for each in customers]
+    assert ["ok", "warning", "warning", "error"] == [row.verdict for row in rows]
+    assert "own.openai.azure.com, the usual scope, contoso.com" in rows[0].message
+    assert f"So may {customers[2].name}" in rows[1].message
+    assert "ALLOWED_ENTRA_HOSTS" in rows[3].message
+    assert "twice" in outcome[f"identity: {newcomer.name}/odd"].message
 
 
 async def test_misspelt_tags_of_a_bare_key_are_named(cli: CliRunner):
@@ -155,28 +186,25 @@ async def test_misspelt_tags_of_a_bare_key_are_named(cli: CliRunner):
     for name, value in {"bare": "KEY", "json": '{"endpoint": "https://r.openai.azure.com", "api_key": "KEY"}'}.items():
         cli.harness.put_secret(f"ai--{customer.name}--{name}", value, tags=tags)
 
-    result = await cli.run("doctor")
-    for name in ("bare", "json"):
-        cli.harness.vault.secrets.delete(f"ai--{customer.name}--{name}")
+    findings, prefix = await check_vault(cli.harness.services), f"tag: {customer.name}/"
 
-    rows = [" ".join(line.split()) for line in result.out.splitlines() if line.startswith(f"tag: {customer.name}/")]
-    prefix = f"tag: {customer.name}/bare warning Nothing reads the tag"
     assert [
-        f"{prefix} Default-Model of its secret. Did you mean default_model?",
-        f"{prefix} apiversion of its secret. Did you mean api_version?",
-    ] == rows
+        ("bare", "warning", f"Nothing reads the tag {name} of its secret. Did you mean {meant}?")
+        for name, meant in (("Default-Model", "default_model"), ("apiversion", "api_version"))
+    ] == [(each.check.removeprefix(prefix), each.verdict, each.message) for each in findings if prefix in each.check]
 
 
 async def test_read_only_vault_is_a_warning(cli: CliRunner, monkeypatch: pytest.MonkeyPatch):
     """Without the officer's role, everything works except changes to connections."""
     monkeypatch.setattr(cli.harness.vault, "read_only", True)
 
-    result = await cli.expect("doctor")
+    row = await vault_row(cli, "Key Vault: change")
 
-    assert "Key Vault Secrets Officer" in finding(result, "Key Vault: change")
+    assert row.startswith("warning ")
+    assert "Key Vault Secrets Officer" in row
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("code", "message"),
     [
         ("ForbiddenByConnection", "closed to public networks"),
@@ -194,56 +222,52 @@ async def test_forbidden_vault_has_its_own_remedy(
 
     monkeypatch.setattr(cli.harness.vault, "read_middleware", forbid)
 
-    result = await cli.expect("doctor", 1)
+    row = await vault_row(cli, "Key Vault")
 
-    assert message in finding(result, "Key Vault")
+    assert row.startswith("error ")
+    assert message in row
 
 
-@pytest.mark.parametrize(("skew_s", "code", "message"), [(-400, 1, "behind"), (400, 1, "ahead of"), (5, 0, "within")])
-async def test_clock_is_compared_with_storage(
-    cli: CliRunner, monkeypatch: pytest.MonkeyPatch, skew_s: int, code: int, message: str
-):
+@every_row(
+    ("skew_s", "verdict", "message"), [(-400, "error", "behind"), (400, "error", "ahead of"), (5, "ok", "within")]
+)
+def test_clock_is_compared_with_storage(skew_s: int, verdict: str, message: str):
     """A clock that is minutes off is an error, which says in which direction."""
-    monkeypatch.setattr(storage_checks, "now", lambda: clock.now() + timedelta(seconds=skew_s))
+    outcome = storage_checks.check_clock(clock.now() - timedelta(seconds=skew_s))
 
-    assert message in finding(await cli.expect("doctor", code), "clock")
+    assert ("clock", verdict) == (outcome.check, outcome.verdict)
+    assert message in outcome.message
 
 
 async def test_a_schedule_that_nobody_works_off_is_a_warning(cli: CliRunner, newcomer: Customer):
     """Waiting is no fault; what was due a quarter of an hour ago and was not woken is."""
     services = cli.harness.services
     await services.schedule.add_batch(newcomer.name, "b", now() + timedelta(hours=1))
-    assert "schedule ok" in finding(await cli.expect("doctor"), "schedule")
+    assert ("schedule", "ok") == ((outcome := await check_schedule(services)).check, outcome.verdict)
     await services.schedule.add_batch(newcomer.name, "c", now() - timedelta(minutes=20))
-    assert "was to continue 20m ago, and was not woken" in finding(await cli.expect("doctor"), "schedule warning")
+    late = await check_schedule(services)
+    assert "warning" == late.verdict
+    assert "was to continue 20m ago, and was not woken" in late.message
     await erase_entries(services.table, newcomer.name)
 
 
-async def test_poison_messages_are_a_warning(cli: CliRunner):
-    """Messages in a poison queue are counted, with the command that lists them."""
-    poison = f"{cli.harness.environment['JOBS_QUEUE']}-poison"
-    await cli.harness.services.queues.send(poison, b"[]")
-
-    assert "`aijobs poison list` shows them" in finding(await cli.expect("doctor"), f"queue {poison}")
+LOGIN = {"PATH": "/nowhere", "AZURE_TOKEN_CREDENTIALS": "AzureCliCredential"}
+"""The only login to try is missing from PATH, so nothing outside this machine is called."""
 
 
-async def test_missing_login_is_one_finding(cli: CliRunner):
+@pytest.mark.parametrize("in_process", [True, pytest.param(False, marks=pytest.mark.long)])
+async def test_missing_login_is_one_finding(cli: CliRunner, monkeypatch: pytest.MonkeyPatch, in_process: bool):
     """Without a login there is one error, and no log lines of azure-identity."""
     uris = {
         f"JobStorage__{name}ServiceUri": f"https://acct.{name}.core.windows.net" for name in ("queue", "blob", "table")
     }
     cli.write("azd.env", "".join(f'{name}="{value}"\n' for name, value in uris.items()))
+    line = "doctor --settings azd.env"
+    for name in ("IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
+        monkeypatch.delenv(name)
 
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "aijobs", "doctor", "--settings", "azd.env"),
-        cwd=cli.directory,
-        # The only login to try is missing from PATH, so nothing outside this machine is called.
-        env={"PATH": "/nowhere", "PYTHONPATH": str(ROOT), "AZURE_TOKEN_CREDENTIALS": "AzureCliCredential"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
+    result = await (cli.run(line, environment=LOGIN) if in_process else cli.run_process(line, **LOGIN))
 
-    assert (1, b"") == (process.returncode, err)
-    assert b"az login" in out
-    assert 1 == out.count(b"error  ")
+    assert (1, "") == (result.code, result.err)
+    assert "az login" in result.out
+    assert 1 == result.out.count("error  ")

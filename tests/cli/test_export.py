@@ -128,6 +128,7 @@ async def test_an_export_is_imported(cli: CliRunner, stored: Customer):
     await cli.expect("export --to elsewhere", 2, err="Name a customer, or use --all.")
 
 
+@pytest.mark.long
 async def test_each_customers_import_is_told(cli: CliRunner, stored: Customer):
     """A damaged export keeps no other customer from being imported; without Storage, the rest is not begun."""
     table, names = cli.harness.services.table, [f"{stored.name}-b", f"{stored.name}-c"]

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from aijobs.export_checks import check_exports
 from local.stack.azurite import Azurite
 from local.vault.server import Vault
 from shared.billing.closed_records import ERASED_KEY
@@ -21,7 +22,8 @@ from shared.contract.customer import CustomerProfile
 from shared.contract.price_book import decode_price_book
 from shared.exports import delivery, sending
 from shared.exports.export_status import ExportStatus
-from shared.services import Services
+from shared.services import Services, build
+from shared.settings import read_settings
 from shared.storage.base import Row
 from shared.upstream.messages import Response
 from tests.support.billing_receivers import KEY, Stripe, answer, serve_system
@@ -190,10 +192,10 @@ async def test_a_failing_export_is_named(cli: CliRunner, customer: Customer, sys
         await services.wake_jobs()
         result = await cli.run("exports status")
         assert (1, True) == (result.code, "The receiver refused the key (401)." in result.out)
-        doctor = await cli.run("doctor")
-        assert "export stripe" in doctor.out
-        assert "The receiver refused the key (401)." in " ".join(doctor.out.split())
-        assert KEY not in result.text + doctor.text
+        (outcome, *_) = await check_exports(services)
+        assert ("export stripe", "error") == (outcome.check, outcome.verdict)
+        assert "The receiver refused the key (401)." in outcome.message
+        assert KEY not in result.text + outcome.message
     finally:
         system.key = KEY
 
@@ -264,7 +266,7 @@ async def test_a_key_that_a_receiver_quotes_is_nowhere(
     texts = [
         listed.text,
         (await cli.run("exports status --json")).text,
-        (await cli.run("doctor --json")).text,
+        repr(await check_exports(services)),
         (await cli.run(f"audit {customer.name} --json")).text,
         repr([row async for row in services.table.scan("~outbox", "", "~")]),
         repr(await customer.rows()),
@@ -309,14 +311,17 @@ async def test_doctor_checks_the_secrets_of_exports(cli: CliRunner):
         {"name": name, **(stripe if kind == "stripe" else {"kind": kind, "url": f"https://{name}.contoso.com"})}
         for name, (kind, _, _) in CHECKED.items()
     ]
-    document = json.loads((await cli.with_settings(USAGE_EXPORTS=json.dumps(entries)).run("doctor --json")).out)
+    services = build(read_settings({**cli.harness.environment, "USAGE_EXPORTS": json.dumps(entries)}))
+    try:
+        findings = {each.check: each for each in await check_exports(services)}
+    finally:
+        await services.close()
 
-    findings = {each["check"]: each for each in document["findings"]}
     for name, (_, _, words) in CHECKED.items():
         finding = findings[f"export {name}"]
-        assert finding["message"].startswith(words)
-        assert ("ok" if words == SOUND else "error") == finding["verdict"]
-    assert not [secret for _, secret, _ in CHECKED.values() if secret and secret in json.dumps(document)]
+        assert finding.message.startswith(words)
+        assert ("ok" if words == SOUND else "error") == finding.verdict
+    assert not [secret for _, secret, _ in CHECKED.values() if secret and secret in repr(findings)]
 
 
 async def test_doctor_names_a_lag_and_a_missing_queue(cli: CliRunner):

@@ -10,12 +10,16 @@ import pytest
 
 from aijobs import model_retirements
 from aijobs.model_retirements import NOTICE, REVIEWED, check_models, retirements
+from aijobs.static_check import check_static_connection
 from aijobs.table import lines_of, make_table
+from aijobs.vault_checks import check_vault
 from local.stack.customers import demo_customers
+from shared.settings import read_settings
 from tests.support.cli_runner import CliRunner
 from tests.support.doc_samples import ROOT
 from tests.support.harness import Customer
 from tests.support.rows import every_row
+from tests.support.wrong_settings import ACCOUNT
 
 AZURE, OPENAI = ("learn.microsoft.com", "developers.openai.com")
 
@@ -121,10 +125,8 @@ async def test_models_of_customers_are_looked_at(cli: CliRunner, newcomer: Custo
     endpoint = "https://r.openai.azure.com/openai/deployments/gpt-4o"
     harness.put_secret(f"ai--{other.name}--azure", other.account.key, tags={"endpoint": endpoint})
 
-    result = await cli.run("doctor")
-    for name in ("default", "azure"):
-        harness.vault.secrets.delete(f"ai--{other.name}--{name}")
-    rows = [" ".join(row.split()) for row in result.out.splitlines() if row.startswith("model")]
+    findings = await check_vault(harness.services)
+    rows = [f"{each.check} {each.verdict} {each.message}" for each in findings if each.check.startswith("model")]
 
     own = [row for row in rows if newcomer.name in row or other.name in row]
     assert 2 == len(own)
@@ -133,7 +135,7 @@ async def test_models_of_customers_are_looked_at(cli: CliRunner, newcomer: Custo
     assert re.search(r"models ok \d+ connections? looked at .* others? can't be read", rows[-1])
 
 
-@pytest.mark.parametrize(
+@every_row(
     ("settings", "words"),
     [
         ({"STATIC_MODELS": "gpt-image-1,gpt-image-2"}, "error gpt-image-1 was retired on 2026-10-23."),
@@ -151,14 +153,14 @@ async def test_models_of_customers_are_looked_at(cli: CliRunner, newcomer: Custo
         ),
     ],
 )
-async def test_models_of_the_static_connection_are_looked_at(cli: CliRunner, settings: dict[str, str], words: str):
+async def test_models_of_the_static_connection_are_looked_at(settings: dict[str, str], words: str):
     """So are its default model, that of its batches, and the models that it may be used for."""
     own = {"STATIC_CONNECTION": '{"api_key": "sk-1"}', "ALLOW_STATIC_CONNECTION": "contoso"} | settings
 
-    result = await cli.with_settings(**own).run("doctor")
+    _, *findings = await check_static_connection(read_settings({"JobStorage": ACCOUNT, **own}))
 
-    assert f"static connection {words}" in result.text
-    assert words.startswith("warning STATIC_MODELS") == ("STATIC_MODELS doesn't allow" in result.text)
+    (row,) = [f"{each.verdict} {each.message}" for each in findings]
+    assert row.startswith(words)
 
 
 def test_the_local_stacks_customers_name_current_models():

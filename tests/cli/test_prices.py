@@ -109,7 +109,7 @@ async def test_check_only_shows(cli: CliRunner, sources: PriceServer):
     assert 1 == len(sources.queries)
 
 
-@pytest.mark.parametrize("name", ["azure", *FILES])
+@pytest.mark.parametrize("name", ["azure", *(pytest.param(name, marks=pytest.mark.long) for name in FILES)])
 async def test_source_is_imported(cli: CliRunner, sources: PriceServer, name: str):
     """A source's prices hold from today on; what was left out is listed. The same again is no change."""
     first = await document(cli, f"prices import {name} --yes")
@@ -128,6 +128,7 @@ async def test_source_is_imported(cli: CliRunner, sources: PriceServer, name: st
     assert (2 if name == "azure" else 1) * 2 == len(sources.queries)
 
 
+@pytest.mark.long
 async def test_import_of_a_region_and_day(cli: CliRunner, sources: PriceServer):
     """The region is part of the request, and prices hold from the day that is named."""
     await succeed(cli, "prices import azure --region swedencentral --effective-from 2026-08-15 --default-scope global")
@@ -398,6 +399,7 @@ async def test_check_names_what_has_no_price(cli: CliRunner):
     assert f"Nobody has used a model in {past}." in (await cli.run(f"prices check --month {past}")).out
 
 
+@pytest.mark.long
 async def test_check_names_what_has_no_rate(cli: CliRunner):
     """A price counts as missing if its currency has no rate into the customer's."""
     customer = cli.harness.customer()
@@ -451,6 +453,7 @@ async def test_check_leaves_unanswered_calls_out(cli: CliRunner):
     assert [] == (await document(cli, "prices check"))["unpriced"]
 
 
+@pytest.mark.long
 async def test_everything_fits_80_columns(cli: CliRunner, sources: PriceServer):
     """Long names and many prices: no line of a terminal is wider than 80 columns unless it is one word."""
     await cli.harness.customer().run()

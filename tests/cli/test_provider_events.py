@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.cli_runner import TRIGGER_QUEUES, CliRunner
+from aijobs.vault_checks import check_vault
+from tests.support.cli_runner import CliRunner
 from tests.support.harness import Customer
 from tests.support.http_client import send
 from tests.support.signatures import new_secret, signed
-
-LOOKS_AT_QUEUES = TRIGGER_QUEUES
 
 BODY = b'{"type": "batch.completed", "data": {"id": "batch_1"}}'
 
@@ -63,6 +62,6 @@ async def test_doctor_names_secrets_of_no_connection(cli: CliRunner, customer: C
     """A connection that was renamed or misspelt: its events would wake nothing."""
     for connection in ("default", "spare"):
         cli.harness.put_secret(f"events--{customer.name}--{connection}", new_secret())
-    findings = json.loads((await cli.run("doctor --json")).out)["findings"]
-    names = [each["check"] for each in findings if each["check"].startswith(f"events: {customer.name}/")]
+    findings = await check_vault(cli.harness.services)
+    names = [each.check for each in findings if each.check.startswith(f"events: {customer.name}/")]
     assert [f"events: {customer.name}/spare"] == names

@@ -7,6 +7,8 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from shared.billing.periods import Days
 from shared.billing.rollups import Rollups
 from shared.billing.statement_csv import encode_csv
@@ -190,11 +192,11 @@ async def test_usage_is_the_statement(cli: CliRunner, customer: Customer):
     assert f"{customer.name} has no usage in 2020-01.\n" == nothing.out
 
 
-async def test_usage_of_all_customers_has_a_line_for_each(own_harness: Harness, tmp_path: Path):
+async def test_usage_of_all_customers_has_a_line_for_each(own_table: Harness, tmp_path: Path):
     """Without a customer, each has one line of its answered calls, and the uncertain ones are counted beside it."""
-    cli, customer = CliRunner(own_harness, tmp_path), own_harness.customer()
+    cli, customer = CliRunner(own_table, tmp_path), own_table.customer()
     await customer.run()
-    await own_harness.customer().run()
+    await own_table.customer().run()
     today = f"{now():%Y-%m-%d}"
 
     table = await cli.run(f"usage --from {today} --to {today}", columns=200)
@@ -243,6 +245,7 @@ async def test_usage_is_verified(cli: CliRunner, customer: Customer):
     assert 0 == (await cli.run(f"usage {customer.name} --verify {days}")).code
 
 
+@pytest.mark.long
 async def test_expired_months_are_not_verified(cli: CliRunner, customer: Customer):
     """Of an expired month, a placeholder can be left for a marker of a later one. It is no usage without a rollup."""
     cli, table = cli.with_settings(RETAIN_USAGE_MONTHS="1"), cli.harness.services.table

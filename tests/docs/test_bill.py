@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import calendar
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+
+import pytest_asyncio
 
 from shared.contract.price_book import decode_price_book
 from tests.support.doc_samples import blocks
 from tests.support.endpoint import completion
-from tests.support.harness import Harness
+from tests.support.harness import Harness, with_own_table
 from tests.support.http_client import send
 
 PAGE = "docs/bill.md"
 
 
-async def test_statement_is_as_shown(own_harness: Harness):
+@pytest_asyncio.fixture
+async def own_table(harness: Harness) -> AsyncIterator[Harness]:
+    """The app with prices of its own."""
+    async with with_own_table(harness) as opened:
+        yield opened
+
+
+async def test_statement_is_as_shown(own_table: Harness):
     """Three calls and one that was cut short have the page's statement, in JSON and in CSV."""
-    harness = own_harness  # other tests' results have no cost: this one publishes prices
+    harness = own_table  # other tests' results have no cost: this one publishes prices
     customer = harness.customer()
     for _ in range(3):
         await customer.run()

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from shared.contract.customer import CustomerProfile
 from tests.support.closable import DOCUMENT, MONTH, add_credit, add_usage, publish_prices, put_profile
 from tests.support.doc_samples import blocks
-from tests.support.harness import Harness
+from tests.support.harness import Harness, with_own_table
 from tests.support.http_client import send
 
 PAGE = "docs/close.md"
 
 
+@pytest_asyncio.fixture
+async def own_documents(harness: Harness) -> AsyncIterator[Harness]:
+    """The app with months of its own."""
+    async with with_own_table(harness, "JOBS_QUEUE", "STATEMENTS_CONTAINER") as opened:
+        yield opened
+
+
 @pytest.fixture
-async def closed(own_harness: Harness) -> Harness:
+async def closed(own_documents: Harness) -> Harness:
     """An app in which the page's month is closed, by the job that the timer sends."""
-    services = own_harness.services
+    services = own_documents.services
     profile = CustomerProfile(
         legal_name="Contoso Ltd",
         address="1 Main Street\nSpringfield",
@@ -30,11 +39,11 @@ async def closed(own_harness: Harness) -> Harness:
     await add_usage(services.table, "contoso", tokens=4_115_200)
     await add_credit(services.table, "contoso", "outage-17", description="Outage")
     assert "queued" == await services.statement_jobs.submit("contoso", DOCUMENT)
-    (message,) = await own_harness.messages(own_harness.environment["JOBS_QUEUE"])
-    result = await own_harness.deliver(message)
+    (message,) = await own_documents.messages(own_documents.environment["JOBS_QUEUE"])
+    result = await own_documents.deliver(message)
     assert result is not None
     assert "succeeded" == json.loads(result)["status"]
-    return own_harness
+    return own_documents
 
 
 async def test_a_closed_month_is_as_shown(closed: Harness):

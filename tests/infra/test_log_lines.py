@@ -14,7 +14,7 @@ from shared.event_names import NAMESPACE
 from shared.jobs.admission import Limiter
 from tests.support.endpoint import error
 from tests.support.exporting import EXPORTS, ExportHarness
-from tests.support.harness import Harness, delivery
+from tests.support.harness import Harness, delivery, with_own_table
 from tests.support.infra_queries import alert_query, chart_query
 from tests.support.kql import extract, prefixes
 
@@ -95,13 +95,13 @@ async def test_job_error_is_selected(harness: Harness, caplog: pytest.LogCapture
     assert [True] == [line.startswith(tuple(prefixes(alert_query("app-faults")))) for line in messages(caplog)]
 
 
-async def test_failed_callback_is_extracted(own_harness: Harness, log: pytest.LogCaptureFixture):
+async def test_failed_callback_is_extracted(harness: Harness, log: pytest.LogCaptureFixture):
     """A callback that was given up has its customer."""
-    harness = own_harness
-    customer = harness.customer()
-    await customer.run(output={"callback": "https://receiver.example.com/hook"})
-    (message,) = await harness.messages(harness.environment["CALLBACKS_QUEUE"])
-    await harness.services.callbacks.deliver(message)
+    async with with_own_table(harness, "CALLBACKS_QUEUE") as own:
+        customer = own.customer()
+        await customer.run(output={"callback": "https://receiver.example.com/hook"})
+        (message,) = await own.messages(own.environment["CALLBACKS_QUEUE"])
+        await own.services.callbacks.deliver(message)
 
     (row,) = extract(alert_query("callbacks-failing"), messages(log))
 

@@ -150,9 +150,17 @@ async def open_harness(azurite: Azurite, vault: Vault, endpoint: Endpoint, **set
 
 
 @asynccontextmanager
-async def with_own_table(harness: Harness) -> AsyncIterator[Harness]:
-    """Return a harness with an empty table, and all else of another one: a request, where `open_harness` makes 13."""
-    environment = {**harness.environment, "JOBS_TABLE": f"jobs{uuid.uuid4().hex[:8]}"}
+async def with_own_table(harness: Harness, *settings: str) -> AsyncIterator[Harness]:
+    """
+    Return a harness with an empty table, and a queue or container of its own for each of the settings, and all else of
+    another one: it makes as many requests, where `open_harness` makes 13.
+    """
+    own = uuid.uuid4().hex[:8]
+    names = {setting: f"{setting.partition('_')[0].lower()}-{own}" for setting in settings}
+    environment = {**harness.environment, "JOBS_TABLE": f"jobs{own}", **names}
+    for setting, name in names.items():
+        queue = setting.endswith("_QUEUE")
+        await (harness.queues.create_queue(name) if queue else harness.blobs.create_container(name))
     async with TableClient.from_connection_string(environment["JobStorage"], environment["JOBS_TABLE"]) as table:
         await table.create_table()
         services = build(read_settings(environment))
