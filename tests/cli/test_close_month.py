@@ -80,6 +80,7 @@ async def test_a_customers_month_is_closed_without_what_has_no_price(cli: CliRun
     assert ("closed", "fabrikam-0001", "0.00") == (line["state"], line["number"], line["total"])
 
 
+@pytest.mark.long
 async def test_a_correction_is_of_those_that_are_closed(cli: CliRunner):
     """With `--correct` nobody else's month is closed, and a customer whose month is open is an error."""
     await cli.expect("close-month --customer contoso --yes")

@@ -300,10 +300,10 @@ async def test_missing_role_is_named(cli: CliRunner, newcomer: Customer, monkeyp
     await cli.expect(line, 1, err="Key Vault Secrets Officer", stdin="sk-1")
 
 
-STOPPED = pytest.param("\x03", 130, "stopped", marks=pytest.mark.long)
+STORED = pytest.param("{key}\n", 0, "Stored", marks=pytest.mark.long)
 
 
-@pytest.mark.parametrize(("typed", "code", "message"), [("{key}\n", 0, "Stored"), STOPPED])
+@pytest.mark.parametrize(("typed", "code", "message"), [("{key}\x03", 130, "stopped"), STORED])
 async def test_key_is_hidden_at_a_terminal(cli: CliRunner, newcomer: Customer, typed: str, code: int, message: str):
     """The prompt doesn't echo the key, and Ctrl-C ends it at once."""
     cli.write_settings()

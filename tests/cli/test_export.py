@@ -167,6 +167,7 @@ async def test_each_customers_export_is_told(cli: CliRunner, stored: Customer):
     assert "is not empty" in result.text
 
 
+@pytest.mark.long
 async def test_an_import_names_what_is_left_to_do(cli: CliRunner, stored: Customer):
     """Callbacks that nothing sends, documents that are not on record, and an erasure that was undone."""
     name, services = stored.name, cli.harness.services

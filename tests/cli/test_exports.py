@@ -276,6 +276,7 @@ async def test_a_key_that_a_receiver_quotes_is_nowhere(
     assert [] == [text for text in texts if KEY.lower() in text.lower() or "MARKED-KEY" in text]
 
 
+@pytest.mark.long
 async def test_a_connection_test_is_exported_like_a_job(cli: CliRunner, customer: Customer, system: Stripe):
     """Its token is on the customer's statement, and so it is at the billing system, from the command line as well."""
     await add_profile(cli.harness.services, customer, stripe="cus_6")

@@ -476,6 +476,7 @@ async def test_everything_fits_80_columns(cli: CliRunner, sources: PriceServer):
     assert sources.queries
 
 
+@pytest.mark.long
 async def test_page_about_billing_can_be_followed(cli: CliRunner, sources: PriceServer):
     """The commands of docs/prices.md succeed in their order, and then the month is priced."""
     await cli.harness.customer().run()

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aijobs.__main__ import main
 from aijobs.settings import OUTPUTS, read_app_settings
 from shared.storage.base import Row
-from tests.support.cli_runner import CliRunner
+from tests.support.cli_runner import CliRunner, run_words
 from tests.support.harness import Customer
 from tests.support.rows import every_row
 
@@ -77,20 +76,17 @@ def test_outputs_of_the_template_are_settings(tmp_path: Path):
         ),
     ],
 )
-def test_invalid_file_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
-):
+async def test_invalid_file_is_one_sentence(tmp_path: Path, content: str | None, message: str):
     """What is wrong with a settings file is one line on stderr, and the exit code is 1."""
     file = tmp_path / "settings.json"
     if content is not None:
         file.write_text(content)
 
-    code = main(["erase", "contoso", "--yes", "--settings", str(file)])
+    result = await run_words(["erase", "contoso", "--yes", "--settings", str(file)], tmp_path)
 
-    err = capsys.readouterr().err
-    assert (1, 1) == (code, err.count("\n"))
-    assert message in err
-    assert err.startswith("aijobs: ")
+    assert (1, 1) == (result.code, result.err.count("\n"))
+    assert message in result.err
+    assert result.err.startswith("aijobs: ")
 
 
 async def test_command_that_needs_a_vault_names_the_setting(cli: CliRunner):

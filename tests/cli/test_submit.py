@@ -164,6 +164,7 @@ async def test_jobs_of_a_killed_run_are_submitted_once(cli: CliRunner, azurite: 
     assert len({*twice, "Number 0"}) == len(customer.account.received)
 
 
+@pytest.mark.long
 async def test_interrupt_reports_the_progress(cli: CliRunner, customer: Customer):
     """Ctrl-C exits with 130 and says how to continue."""
     cli.write("jobs.csv", "action,input.prompt\n" + "".join(f"chat,{number}\n" for number in range(2000)))

@@ -58,7 +58,14 @@ async def write_named_blobs(harness: Harness, job_input: Mapping[str, Any]) -> N
         await harness.blobs.get_blob_client(container, name).upload_blob(SAMPLES[Path(name).suffix], overwrite=True)
 
 
-@pytest.mark.parametrize("page", [ROOT / "docs/submit.md", *ACTIONS], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        ROOT / "docs/submit.md",
+        *(pytest.param(page, marks=pytest.mark.long) if page.stem == "summarize" else page for page in ACTIONS),
+    ],
+    ids=lambda page: page.stem,
+)
 async def test_jobs_in_the_docs_run(docs_harness: Harness, page: Path):
     """
     Each job of a page, copied as it is, succeeds. The output on an action's page has members that the real output of

@@ -243,6 +243,7 @@ def test_probes_use_the_anonymous_health_check():
     assert f"http://+:{port['containerPort']}" in (ROOT / "container/Dockerfile").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed, so the manifests are not built.")
 def test_kubectl_builds_the_manifests():
     """The folder can be applied with kubectl: it names its own files, and every resource gets the namespace."""

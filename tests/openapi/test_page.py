@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
 from openapi.page import write_page
 from shared.contract.documents import API_PREFIX
 from tests.support.doc_samples import ROOT
-from tests.support.html_reader import read_html
+from tests.support.html_reader import HtmlReader, read_html
 
 DOCUMENT = json.loads((ROOT / "shared/http/static/openapi.json").read_bytes())
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -23,9 +24,15 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
+@functools.cache
+def usual_page() -> HtmlReader:
+    """The page that the app serves."""
+    return read_html(write_page(DOCUMENT))
+
+
 def test_page_shows_the_whole_document():
     """It has each operation with its parameters, statuses and examples, each type with its members; links resolve."""
-    page = read_html(write_page(DOCUMENT))
+    page = usual_page()
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
 
     for method, path, operation in operations():
@@ -61,9 +68,7 @@ def test_texts_of_the_document_are_escaped():
     changed["components"]["schemas"]["Output"].update(description=hostile, properties={hostile: {"const": hostile}})
     changed["components"]["schemas"][hostile] = {"properties": {"a": {"$ref": f"#/components/schemas/{hostile}"}}}
 
-    page = read_html(write_page(changed))
-
-    usual = read_html(write_page(DOCUMENT))
+    page, usual = read_html(write_page(changed)), usual_page()
 
     assert {tag for tag, _ in page.tags} == {tag for tag, _ in usual.tags}
     assert {name for _, attributes in page.tags for name in attributes} == {
