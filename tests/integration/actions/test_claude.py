@@ -413,7 +413,12 @@ async def test_a_job_is_the_same_on_all(harness: Harness, name: str):
 
 
 @pytest.mark.parametrize(
-    ("provider", "path"), [("openai", "/v1"), ("anthropic", "/anthropic"), ("openai", f"{RESPONSES_ONLY}/v1")]
+    ("provider", "path"),
+    [
+        pytest.param("openai", "/v1", marks=pytest.mark.long),
+        ("anthropic", "/anthropic"),
+        pytest.param("openai", f"{RESPONSES_ONLY}/v1", marks=pytest.mark.long),
+    ],
 )
 async def test_records_are_the_journal(harness: Harness, provider: str, path: str):
     """All of the jobs on one connection: each answer has one record, with the endpoint's counts."""

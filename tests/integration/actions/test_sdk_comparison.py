@@ -10,11 +10,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import pytest
-from azure.ai.inference.aio import ChatCompletionsClient, EmbeddingsClient
-from azure.ai.inference.models import JsonSchemaFormat
 from azure.core.credentials import AzureKeyCredential
 
 from shared.contract.job import ACTIONS
@@ -278,17 +277,16 @@ class Difference:
 
 
 def _extras(_: Shape, case: Case) -> bool:
-    method = ChatCompletionsClient.complete if case.action in CHATS else EmbeddingsClient.embed
-    return bool(set(case.members) - OWN_PARAMETERS[method.__qualname__])
+    return bool(set(case.members) - OWN_PARAMETERS["chat" if case.action in CHATS else "embed"])
 
 
 # The parameters that the older route's SDK has names for. It sends any other as a "model extra", with the header.
 OWN_PARAMETERS = {
-    "ChatCompletionsClient.complete": {
+    "chat": {
         *("messages", "stream", "frequency_penalty", "max_tokens", "model", "presence_penalty", "response_format"),
         *("seed", "stop", "temperature", "tool_choice", "tools", "top_p"),
     },
-    "EmbeddingsClient.embed": {"input", "dimensions", "encoding_format", "input_type", "model"},
+    "embed": {"input", "dimensions", "encoding_format", "input_type", "model"},
 }
 
 OF_OPENAI = {"v1", "deployments", "openai"}
@@ -379,20 +377,23 @@ def pairs() -> Iterator[Any]:
 
 
 async def call_sdk(shape: Shape, case: Case, url: str, key: str) -> None:
-    """Make the case's request with the provider's SDK."""
+    """Make the case's request with the provider's SDK. That of the older route is imported by whoever runs this."""
+    method: Callable[..., Awaitable[Any]]
     if shape.client is None:
-        kind, name = (ChatCompletionsClient, "complete") if case.action in CHATS else (EmbeddingsClient, "embed")
-        own = OWN_PARAMETERS[f"{kind.__name__}.{name}"]
+        inference, models = (import_module(f"azure.ai.inference.{name}") for name in ("aio", "models"))
+        is_chat = case.action in CHATS
+        own = OWN_PARAMETERS["chat" if is_chat else "embed"]
         named = {key: value for key, value in case.members.items() if key in own}
         extras = {key: value for key, value in case.members.items() if key not in own}
         if (response_format := named.get("response_format")) is not None:  # that SDK requires a class of its own
-            named["response_format"] = JsonSchemaFormat(**response_format["json_schema"])
-        inference: Any = kind(endpoint=f"{url}{shape.path}", credential=AzureKeyCredential(key), retry_total=0)
-        async with inference as client:
-            await getattr(client, name)(**named, model=DEPLOYMENT, model_extras=extras or None)
+            named["response_format"] = models.JsonSchemaFormat(**response_format["json_schema"])
+        kind = inference.ChatCompletionsClient if is_chat else inference.EmbeddingsClient
+        async with kind(endpoint=f"{url}{shape.path}", credential=AzureKeyCredential(key), retry_total=0) as client:
+            method = client.complete if is_chat else client.embed
+            await method(**named, model=DEPLOYMENT, model_extras=extras or None)
         return
     async with shape.client(url, key) as client:
-        method: Callable[..., Awaitable[Any]] = {
+        method = {
             "chat": client.chat.completions.create,
             "multi_chat": client.chat.completions.create,
             "image": client.images.generate,

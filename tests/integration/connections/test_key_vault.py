@@ -226,7 +226,7 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("secret", ["connection", "signing secret"])
+@pytest.mark.parametrize("secret", ["connection", pytest.param("signing secret", marks=pytest.mark.long)])
 @pytest.mark.parametrize("inner", [*CLOSED, None])
 async def test_a_closed_vault_is_not_a_disabled_secret(
     own_vault: Vault, credentials: KeyVaultCredentials, inner: str | None, secret: str

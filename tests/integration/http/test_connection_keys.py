@@ -56,7 +56,12 @@ async def test_a_test_does_not_show_a_key_that_is_the_host(newcomer: Customer):
 
 
 @pytest.mark.parametrize(
-    "answer", [reply(QUOTED, status=status) for status in (400, 401, 403, 404, 429, 500)] + [completion(f"It is {KEY}")]
+    "answer",
+    [
+        *(reply(QUOTED, status=status) for status in (400, 401)),
+        *(pytest.param(reply(QUOTED, status=status), marks=pytest.mark.long) for status in (403, 404, 429, 500)),
+        completion(f"It is {KEY}"),
+    ],
 )
 async def test_the_key_is_in_no_response_row_or_log(
     newcomer: Customer, caplog: pytest.LogCaptureFixture, capfd: Any, answer: Any
