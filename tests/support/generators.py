@@ -79,7 +79,10 @@ async def python_client(folder: Path, programs: Mapping[str, str]) -> Client:
 
 
 async def typescript_client(folder: Path, programs: Mapping[str, str]) -> Client:
-    """The TypeScript client, generated and compiled with the texts of programs that use it, with all strict checks."""
+    """
+    The TypeScript client, generated and compiled with the texts of programs that use it, with all strict checks.
+    TypeScript's own library alone is not checked.
+    """
     for name in ("package.json", "tsconfig.json"):
         shutil.copy(FOLDER / name, folder)
     _write(folder, programs, ".ts")

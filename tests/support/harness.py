@@ -91,6 +91,10 @@ class Harness:
         query = self.table.query_entities("PartitionKey eq @p", parameters={"p": partition})
         return [dict(entity) async for entity in query]
 
+    async def write_blob(self, container: str, name: str, data: bytes) -> None:
+        """Write a blob with the harness's own client, which no fault of the app's Storage meets."""
+        await self.blobs.get_blob_client(container, name).upload_blob(data, overwrite=True)
+
     async def messages(self, queue: str) -> list[bytes]:
         """Take the visible messages out of a queue, and return them."""
         client = self.queues.get_queue_client(queue)

@@ -42,6 +42,10 @@ class MemoryHarness(Harness):
         keys = sorted(key for owner, key in rows if owner == partition)
         return [{**rows[partition, key].values, "PartitionKey": partition, "RowKey": key} for key in keys]
 
+    async def write_blob(self, container: str, name: str, data: bytes) -> None:
+        """See Harness."""
+        await self.memory.blobs.write(container, name, data, "application/octet-stream")
+
     async def messages(self, queue: str) -> list[bytes]:
         """See Harness."""
         now, messages = time.monotonic(), self.memory.queues.sent.pop(queue, [])

@@ -36,7 +36,7 @@ class Sender:
         data = template if isinstance(template, bytes) else json.dumps(template).encode()
         harness = self.customer.harness
         container, name = harness.environment["TEMPLATES_CONTAINER"], f"{self.customer.name}/webhook.json"
-        await harness.services.blobs.write(container, name, data, "application/json")
+        await harness.write_blob(container, name, data)
 
 
 async def post_webhook(harness: Harness, customer: str, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
