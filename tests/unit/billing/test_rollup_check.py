@@ -121,7 +121,7 @@ async def test_a_customer_without_rollups_has_nothing_to_compare():
     assert 0 == await rebuild_rollups(table.rollups, "acme", *MONTH)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(days=used_days)
 async def test_rollups_differ_in_nothing_from_their_records(days: list[UsedDay]):
     """Whatever is rolled up when."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.billing.money import amount_text, places_of, round_line
@@ -103,6 +103,7 @@ def sums(lines: list[DocumentLine]) -> dict[Any, dict[str, Decimal]]:
     }
 
 
+@settings(max_examples=60)
 @given(_statements, st.sampled_from(["USD", "JPY", "KWD"]))
 def test_the_lines_of_a_document_sum_to_its_total(lines: list[DocumentLine], currency: str):
     """To the last decimal: what rounding adds is a line of its own, of half of the currency's last place at most."""
@@ -116,6 +117,7 @@ def test_the_lines_of_a_document_sum_to_its_total(lines: list[DocumentLine], cur
     assert not total.startswith("-") or Decimal(total)
 
 
+@settings(max_examples=60)
 @given(_statements, st.lists(_statements, min_size=1, max_size=3))
 def test_a_correction_is_what_is_missing(current: list[DocumentLine], steps: list[list[DocumentLine]]):
     """
@@ -130,6 +132,7 @@ def test_a_correction_is_what_is_missing(current: list[DocumentLine], steps: lis
     assert [] == differences(current, documented, "USD")
 
 
+@settings(max_examples=60)
 @given(_statements)
 def test_nothing_new_is_nothing_to_correct(lines: list[DocumentLine]):
     """Also if the document has a line for rounding, credits and debits."""
@@ -197,6 +200,7 @@ def test_the_customers_document_shows_no_list_price():
     assert "list_amount" not in encode_document_csv(document).decode()
 
 
+@settings(max_examples=60)
 @given(_statements)
 def test_the_column_of_amounts_sums_to_the_total(lines: list[DocumentLine]):
     """In the CSV, whose columns are the same for each document."""
