@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 SHARE = 8
 _Point = TypeVar("_Point")
+
+
+def few_by_default(rows: Iterable[Any], share: int = SHARE) -> list[Any]:
+    """Return the rows of `pytest.mark.parametrize`; all but one of so many are long. The default tier has that one."""
+    return [
+        row
+        if not number % share
+        else pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=pytest.mark.long)
+        for number, row in enumerate(rows)
+    ]
 
 
 def sampled_tests(items: Iterable[pytest.Item]) -> list[pytest.Function]:

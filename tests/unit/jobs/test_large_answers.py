@@ -19,12 +19,15 @@ from shared.contract.usage import Usage
 from shared.jobs import steps
 from shared.jobs.attempt_usage import AttemptUsage
 from shared.telemetry.base import CallObserver, RequestInfo, Telemetry
-from shared.upstream.messages import LARGE_BYTES, Response
+from shared.upstream import messages
+from shared.upstream.messages import Response
 from shared.upstream.side_process import SideProcess
 from tests.support.customers import Customer
 from tests.support.endpoint import completion, pixels, reply
 from tests.support.workers import OpenWorker, Worker
 
+LARGE_BYTES = 5 * 1024 * 1024 // 4
+"""In these tests; a little more than what is no longer decoded within a value."""
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 NUMBERS = [0.25] * (LARGE_BYTES // 5)
 LONG_TEXT = "an answer, long " * (LARGE_BYTES // 16)
@@ -54,6 +57,11 @@ class Reports(Telemetry):
         """See Telemetry."""
         del request
         return nullcontext(self.observer)
+
+
+@pytest.fixture(autouse=True)
+def _sooner_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "LARGE_BYTES", LARGE_BYTES)
 
 
 async def run(worker: Worker, customer: Customer, answer: Any, **members: Any) -> dict[str, Any]:
@@ -146,7 +154,7 @@ async def test_a_large_image_is_saved(worker: Worker):
 @pytest.mark.long
 async def test_many_vectors_are_like_few(worker: Worker):
     """Each number is in the result."""
-    vector = [0.125] * (LARGE_BYTES // 4)
+    vector = [0.125] * (1024 * 1024)
     body = {"data": [{"index": 0, "embedding": vector}], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
 
     result = await run(worker, worker.customer(), reply(body), action="embed", input={"texts": ["x"]})

@@ -129,7 +129,9 @@ async def test_a_cancellation_ends_a_short_wait(app: EventfulApp) -> None:
     assert "cancelled" == app.result("job-1")["error"]["code"]
 
 
-@pytest.mark.parametrize("deadline_s", [60, 119, 301, 1000])
+@pytest.mark.parametrize(
+    "deadline_s", [60, 119, pytest.param(301, marks=pytest.mark.long), pytest.param(1000, marks=pytest.mark.long)]
+)
 async def test_a_deadline_is_kept_though_the_timer_is_late(app: EventfulApp, deadline_s: int) -> None:
     """The job is woken by a message, not by the timer's next run."""
     customer = app.customer()

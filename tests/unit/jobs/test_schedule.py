@@ -27,6 +27,7 @@ from shared.storage.base import MAX_HIDDEN_S, Row, RowPage
 from tests.support.customers import Customer
 from tests.support.endpoint import error
 from tests.support.fakes import Fault, MemoryTable
+from tests.support.sampled import few_by_default
 from tests.support.simulated_time import SimulatedTime
 from tests.support.workers import Worker
 
@@ -101,8 +102,7 @@ async def test_only_short_waits_are_hidden_messages(worker: Worker, after_s: int
     assert all(delay_s <= MAX_HIDDEN_S for _, delay_s in sent)
 
 
-@pytest.mark.parametrize("fault", Fault)
-@pytest.mark.parametrize("write", range(9))
+@pytest.mark.parametrize(("write", "fault"), few_by_default(itertools.product(range(9), Fault), 4))
 async def test_nothing_is_lost_by_a_fault(worker: Worker, monkeypatch: pytest.MonkeyPatch, write: int, fault: Fault):
     """Whichever write fails, gets lost or is made twice: the job ends with its result, bought once, and no entry."""
     time = SimulatedTime()

@@ -36,7 +36,7 @@ from tests.support.closable import (
 )
 from tests.support.crashing_storage import Fate, Mortal, WorkerDied
 from tests.support.customers import Customer
-from tests.support.sampled import Sampled
+from tests.support.sampled import Sampled, few_by_default
 from tests.support.workers import Worker
 
 REFUSED = "Months are closed by the app itself and by `aijobs close-month`"
@@ -244,21 +244,22 @@ def forged(body: bytes, **members: Any) -> bytes:
     return json.dumps(message).encode()
 
 
-@pytest.mark.parametrize("poison", [False, True])
-@pytest.mark.parametrize("when", ["first", "queued", "done"])
+FORGED: list[dict[str, Any]] = [
+    {},
+    {"_envelope": None},
+    {"job_id": "mine"},
+    {"job_id": "statements", "action": "chat", "input": {"prompt": "Hello?"}},
+    {"action": "chat", "input": {"prompt": "Hello?"}},
+    {"options": {"run_at": "2026-12-01T00:00:00Z"}},
+    {"_envelope": {"submitted_at": "2026-11-01T00:30:00Z", "marker": "0" * 32}},
+    {"_envelope": {"submitted_at": "2026-11-01T00:30:00Z", "marker": "\u00e4"}},
+    {"_envelope": {"submitted_at": "2026-11-01T00:30:00Z", "marker": ""}},
+]
+
+
 @pytest.mark.parametrize(
-    "members",
-    [
-        {},
-        {"_envelope": None},
-        {"job_id": "mine"},
-        {"job_id": "statements", "action": "chat", "input": {"prompt": "Hello?"}},
-        {"action": "chat", "input": {"prompt": "Hello?"}},
-        {"options": {"run_at": "2026-12-01T00:00:00Z"}},
-        {"_envelope": {"submitted_at": "2026-11-01T00:30:00Z", "marker": "0" * 32}},
-        {"_envelope": {"submitted_at": "2026-11-01T00:30:00Z", "marker": "\u00e4"}},
-        {"_envelope": {"submitted_at": "2026-11-01T00:30:00Z", "marker": ""}},
-    ],
+    ("members", "when", "poison"),
+    few_by_default(itertools.product(FORGED, ("first", "queued", "done"), (False, True)), 5),
 )
 async def test_no_callers_message_closes_a_month(
     worker: Worker, customer: Customer, members: dict[str, Any], when: str, poison: bool
