@@ -40,12 +40,7 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def tab(browser: Browser) -> AsyncIterator[Tab]:
-    """A tab. The test fails if the page's policy was violated, a script failed, or a request left its origin."""
+    """A tab. The test fails as `Tab.check` says."""
     async with browser.tab() as opened:
         yield opened
-        assert [] == await opened.violations()
-        assert [] == opened.errors
-        assert [] == opened.dialogs
-        assert 1 == len(
-            {request["url"].partition("/api/")[0] for request in opened.requests if "blob:" not in request["url"]}
-        )
+        await opened.check()

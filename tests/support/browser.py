@@ -144,6 +144,25 @@ class Tab:
         done = await self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         await asyncio.to_thread(file.write_bytes, base64.b64decode(done["data"]))
 
+    async def restart(self) -> None:
+        """Leave the page for an empty one of its origin, for which the browser starts no process, as for a tab."""
+        await self.check()
+        empty = f"{self.requests[0]['url'].partition('/api/')[0]}/api/empty"
+        self.replacements.clear()
+        self.replacements["/api/empty"] = json_reply(200, b'<link rel="icon" href="data:,">', "text/html")
+        await self.open(empty)
+        await self.wait(f"location.href === '{empty}'")
+        self.replacements.clear()
+        self.requests.clear()
+
+    async def check(self) -> None:
+        """Fail if the page's policy was violated, a script failed, or a request left its origin."""
+        assert [] == await self.violations()
+        assert [] == self.errors
+        assert [] == self.dialogs
+        urls = [request["url"] for request in self.requests if "blob:" not in request["url"]]
+        assert 1 == len({url.partition("/api/")[0] for url in urls})
+
     async def violations(self) -> list[str]:
         """The directives of the page's policy that anything has violated."""
         blocked: list[str] = await self.evaluate("window.violations")
