@@ -28,8 +28,6 @@ from local.vault.server import Vault
 from shared.contract.job import ACTIONS
 from tests.support.endpoint import Endpoint
 from tests.support.faults import (
-    CLAUDE,
-    FALLBACK,
     JOBS,
     BreakConnection,
     FaultProxy,
@@ -56,9 +54,6 @@ class CrashPoint:
     customer: Customer
     number: int
     after: bool
-    kind: str
-    calls: int
-    """How many calls an attempt without a crash makes."""
     body: bytes = b""
     message_id: str = ""
     """The job's message, once it is sent."""
@@ -77,7 +72,7 @@ class CrashPoint:
         return self._hold if self._count == self.number else forwarded
 
     def __str__(self) -> str:
-        return f"{self.kind}, {'after' if self.after else 'before'} request {self.number}, {self.name}"
+        return f"{'after' if self.after else 'before'} request {self.number}, {self.name}"
 
     async def _hold(self, request: ProxiedRequest, forward: Forward) -> web.StreamResponse:
         if self.after:
@@ -98,12 +93,6 @@ async def faulty(azurite: Azurite, vault: Vault, endpoint: Endpoint) -> AsyncIte
 
 SHORT = "chat with blob"
 """It makes all requests of a chat, too."""
-GROUPS = [
-    ("chat", "multi_chat of 3", "image", "summarize in parts", "embed"),
-    ("raw", "summarize a document", "respond", CLAUDE, FALLBACK),
-    ("edit_image", "transcribe", "speak"),
-]
-"""Kinds whose jobs are on the same two hosts: starting these takes longer than most kinds' jobs."""
 
 
 async def test_a_worker_may_die_at_some_steps(faulty: FaultyHarness, sampled: Sampled):
@@ -111,31 +100,30 @@ async def test_a_worker_may_die_at_some_steps(faulty: FaultyHarness, sampled: Sa
     As below, at a fifth of the points of one kind of job, whose messages then come to a worker in this process; or at
     all of them in the long tier.
     """
-    await _die(faulty, [(SHORT, sampled)], beside=not sampled.is_whole)
+    await _die(faulty, SHORT, sampled, beside=not sampled.is_whole)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kinds", GROUPS, ids=lambda kinds: kinds[0])
-async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kinds: tuple[str, ...]):
+@pytest.mark.parametrize("kind", [kind for kind in JOBS if kind != SHORT])
+async def test_a_worker_may_die_at_any_step(faulty: FaultyHarness, kind: str):
     """
     A host is killed while jobs of a kind are before and after each request of their attempt, and another one takes them
     over: each job ends with one result, each call is recorded, and only calls that were answered and not stored are
     made again.
     """
-    await _die(faulty, [(kind, Sampled()) for kind in kinds])
+    await _die(faulty, kind, Sampled())
 
 
-async def _die(faulty: FaultyHarness, kinds: list[tuple[str, Sampled]], *, beside: bool = False) -> None:
-    """Let hosts die; what they leave is taken over by another one, or, `beside`, by the worker of this process."""
-    points: list[CrashPoint] = []
-    for kind, sampled in kinds:
-        requests, calls = await _requests_of(faulty, kind)
-        places = [(number, after) for number in range(1, len(requests) + 1) for after in (False, True)]
-        for number, after in sampled(places, share=5):
-            point = CrashPoint(faulty.proxy, _customer(faulty, kind), number, after, kind, calls)
-            points.append(point)
-            faulty.proxy.handlers[point.customer.name] = point
-            await _send(faulty, point)
+async def _die(faulty: FaultyHarness, kind: str, sampled: Sampled, *, beside: bool = False) -> None:
+    """Let a host die; what it leaves is taken over by another one, or, `beside`, by the worker of this process."""
+    requests, calls = await _requests_of(faulty, kind)
+    places = [(number, after) for number in range(1, len(requests) + 1) for after in (False, True)]
+    points = [
+        CrashPoint(faulty.proxy, _customer(faulty, kind), number, after) for number, after in sampled(places, share=5)
+    ]
+    for point in points:
+        faulty.proxy.handlers[point.customer.name] = point
+        await _send(faulty, point, kind)
     async with _host(faulty) as (process, lines):
         # Steps whose responses come together are stored together: a job of many calls may make fewer requests.
         await _wait_for(faulty, lambda: all(point.name or _is_published(faulty, point) for point in points), lines)
@@ -152,13 +140,8 @@ async def _die(faulty: FaultyHarness, kinds: list[tuple[str, Sampled]], *, besid
             await _wait_for(faulty, lambda: all(_is_published(faulty, point, since=before) for point in points), lines)
 
     assert points
-    problems = {str(point): await _problems(faulty, point, point.calls) for point in points}
+    problems = {str(point): await _problems(faulty, point, calls) for point in points}
     assert {} == {where: wrong for where, wrong in problems.items() if wrong}
-
-
-def test_every_kind_of_job_dies():
-    """Each is in one of the groups, or is the one of the default tier."""
-    assert sorted(JOBS) == sorted([SHORT, *(kind for kinds in GROUPS for kind in kinds)])
 
 
 def test_every_action_has_a_row():
@@ -245,9 +228,9 @@ def _customer(faulty: FaultyHarness, kind: str) -> Customer:
     return faulty.customer(kind, max_concurrency=1)  # so that a job's requests come in much the same order
 
 
-async def _send(faulty: FaultyHarness, point: CrashPoint) -> None:
+async def _send(faulty: FaultyHarness, point: CrashPoint, kind: str) -> None:
     queue = faulty.harness.queues.get_queue_client(faulty.harness.environment["JOBS_QUEUE"])
-    point.body = point.customer.body(**await with_blobs(point.customer, JOBS[point.kind]))
+    point.body = point.customer.body(**await with_blobs(point.customer, JOBS[kind]))
     point.message_id = (await queue.send_message(base64.b64encode(point.body).decode())).id
 
 

@@ -132,7 +132,7 @@ async def test_each_route_is_reached_by_its_methods(live_server: LiveServer, sam
     if route is not same_path[0]:
         return
     methods = {method for other in same_path for method in other.methods}
-    for method in sampled(sorted({"GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD"} - methods)):
+    for method in sampled(sorted({"GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "HEAD"} - methods), share=3):
         response = await live_server.http.request(method, path_of(route))
         assert (404, b"") == (response.status_code, response.content), method
 
@@ -366,7 +366,7 @@ async def test_a_jobs_members_make_no_header(
     live_server: LiveServer, customer: Customer, sampled: Sampled, member: str
 ):
     """A line break in a job is refused, or comes back within JSON: it never makes a header or line of a response."""
-    for text in sampled(LINES):
+    for text in sampled(LINES, share=3):
         value = {text: text} if member == "metadata" else text
         response = await live_server.http.post("/api/jobs", json=customer.job(**{member: value}))
 
@@ -392,7 +392,7 @@ async def test_odd_headers_do_no_harm(live_server: LiveServer, sampled: Sampled,
         (b"GET /api/customers/contoso/usage", b"\r\n", range(200, 500)),
         (b"POST /api/jobs", rest, range(400, 401)),
     )
-    for line, after, expected in sampled(requests):
+    for line, after, expected in sampled(requests, share=3):
         answer = await raw(live_server, b"%s HTTP/1.1\r\n%s%s" % (line, head, after))
         assert status(answer) in expected
         assert len(value) < 3 or value.encode("latin-1") not in answer
@@ -441,7 +441,7 @@ async def test_a_hundred_requests_at_once(live_server: LiveServer, customer: Cus
     Each of more than a hundred concurrent requests, or of a third as many, gets its response, and the job in many of
     them runs once.
     """
-    reads = len([*sampled(range(21))])
+    reads = len([*sampled(range(21), share=3)])
     jobs = [customer.job(job_id="same" if number % 10 else f"own-{number}") for number in range(3 * reads)]
     limits = asyncio.Semaphore(100)  # of sockets at this end
 
