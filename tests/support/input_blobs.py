@@ -30,5 +30,8 @@ async def with_blobs(
     for name, data in {**BLOBS, **{name.replace("_", "."): data for name, data in own.items()}}.items():
         if f"{PLACE_OF_INPUTS}{name}" in text:
             path = f"{customer.name}/inputs/{name}"
-            await (blobs or customer.harness.services.blobs).write(container, path, data, "application/octet-stream")
+            if blobs is None:
+                await customer.harness.write_blob(container, path, data)
+            else:
+                await blobs.write(container, path, data, "application/octet-stream")
     return dict(json.loads(text.replace(PLACE_OF_INPUTS, f"{container}/{customer.name}/inputs/")))
