@@ -23,7 +23,7 @@ from shared.jobs import attempt as attempts
 from tests.support import endpoint as endpoints
 from tests.support.distribution import LoadFileScheduling, Scheduling
 from tests.support.harness import Harness, open_harness
-from tests.support.property_tests import property_tests, shorten
+from tests.support.property_tests import prepare_files, property_tests, shorten
 from tests.support.sampled import Sampled, sampled_of, sampled_tests
 
 pytest_plugins = ["tests.support.host_fixtures", "tests.support.live_server"]
@@ -51,13 +51,16 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 def _import_own_share(config: pytest.Config) -> None:
     """
-    Import another part of the test modules first in each of the processes, of which each imports all.
+    Import another part of the test modules first in each of the processes, of which each imports all, and prepare what
+    hypothesis reads in another one.
 
     In a new clone, a module's assertions are rewritten when it is imported, which takes half of the collection, and the
     result is kept for other processes. These would do the same to the same modules at the same time.
     """
     worker = getattr(config, "workerinput", None)
     if worker is None:
+        if config.option.dist != "no":  # this process starts the others, and waits until they have collected
+            prepare_files()
         return
     files = sorted(file for folder in config.args for file in Path(folder).rglob("test_*.py"))
     for file in files[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import find, is_hypothesis_test, settings
+from hypothesis import strategies as st
 
 SHARE = 10
 FEWEST = 10
@@ -24,3 +25,12 @@ def shorten(test: Any) -> None:
         test.whole_settings = whole
         few = max(min(FEWEST, whole.max_examples), whole.max_examples // SHARE)
         test._hypothesis_internal_use_settings = settings(whole, max_examples=few)
+
+
+def prepare_files() -> None:
+    """
+    Have hypothesis write what it reads of the app's modules and of Unicode, for other processes.
+
+    In a new clone that takes seconds, and each process of a run would do the same.
+    """
+    find(st.text(), lambda _text: True, settings=settings(database=None, max_examples=1))
