@@ -126,7 +126,9 @@ async def _die(faulty: FaultyHarness, kind: str, sampled: Sampled, *, beside: bo
         await _send(faulty, point, kind)
     async with _host(faulty) as (process, lines):
         # Steps whose responses come together are stored together: a job of many calls may make fewer requests.
-        await _wait_for(faulty, lambda: all(point.name or _is_published(faulty, point) for point in points), lines)
+        await _wait_for(
+            faulty, lambda: {each.customer.name for each in points if not each.name} <= _published(faulty), lines
+        )
         os.kill(process.pid, signal.SIGKILL)
         await process.ended()
     points = [point for point in points if point.name]
@@ -137,7 +139,8 @@ async def _die(faulty: FaultyHarness, kind: str, sampled: Sampled, *, beside: bo
         await asyncio.gather(*(_redeliver(faulty, point) for point in points))
     else:
         async with _host(faulty) as (_, lines):
-            await _wait_for(faulty, lambda: all(_is_published(faulty, point, since=before) for point in points), lines)
+            names = {point.customer.name for point in points}
+            await _wait_for(faulty, lambda: names <= _published(faulty, since=before), lines)
 
     assert points
     problems = {str(point): await _problems(faulty, point, calls) for point in points}
@@ -209,10 +212,10 @@ def _rows(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["RowKey"].startswith(kind)]
 
 
-def _is_published(faulty: FaultyHarness, point: CrashPoint, *, since: int = 0) -> bool:
-    """Whether the job's result was published, by a request after so many."""
-    requests = [request for request in faulty.proxy.requests[since:] if request.customer == point.customer.name]
-    return any(request.name == PUBLISHED and request.answered for request in requests)
+def _published(faulty: FaultyHarness, *, since: int = 0) -> set[str]:
+    """Return the customers whose job's result was published, by a request after so many."""
+    requests = faulty.proxy.requests[since:]
+    return {request.customer for request in requests if request.name == PUBLISHED and request.answered}
 
 
 async def _requests_of(faulty: FaultyHarness, kind: str) -> tuple[list[str], int]:
