@@ -10,6 +10,7 @@ import gc
 import importlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import certifi
@@ -72,6 +73,14 @@ def _import_own_share(config: pytest.Config) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """Have one process import the providers' own packages."""
     return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """Make no cases of a test that is long where these are excluded: they would be dropped again."""
+    if collector.config.option.markexpr != "not long" or not isinstance(obj, FunctionType):
+        return None
+    return [] if any(mark.name == "long" for mark in getattr(obj, "pytestmark", ())) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest drops the tests that `-m` excludes

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import msgspec
 import pytest
 
-from openapi.static_files import static_files
 from tests.support.harness import Harness
 from tests.support.html_reader import read_html
 from tests.support.http_client import send
 
-FILES = {path.name: content for path, content in static_files().items()}
+FILES = {path.name: path.read_bytes() for path in (Path(__file__).parents[3] / "shared/http/static").iterdir()}
 DOCUMENT: dict[str, Any] = msgspec.json.decode(FILES["openapi.json"])
 
 
