@@ -48,7 +48,7 @@ GOES_ON = {"respond", FALLBACK}
 """Whose next attempt does what is left after a call without an answer, instead of making the call again."""
 KINDS = {**JOBS, "chat with its own queue": {"output": {"queue": "special"}}}
 SHORT = {
-    *((kind, lost, SERVICE) for kind in ("chat", "multi_chat of 3", "image", "respond")),
+    *((kind, lost, SERVICE) for kind in ("chat", "respond")),
     *(("chat", handler, ONCE) for handler in (refused, reset, lost)),
 }
 """In the default tier: the worst, a response that is lost for long, and what a chat meets most often."""

@@ -436,6 +436,7 @@ async def test_invalid_ids_in_paths_find_nothing(
     assert trick != TRICKS[-1] or [] == await customer.rows()
 
 
+@pytest.mark.long
 async def test_a_hundred_requests_at_once(live_server: LiveServer, customer: Customer, sampled: Sampled):
     """
     Each of more than a hundred concurrent requests, or of a third as many, gets its response, and the job in many of

@@ -71,6 +71,7 @@ async def test_check_shows_what_is_missing_and_changes_nothing(cli: CliRunner):
     assert [] == await cli.queued()
 
 
+@pytest.mark.long
 async def test_a_customers_month_is_closed_without_what_has_no_price(cli: CliRunner):
     """If the operator says so; the customer's id is what is typed."""
     await cli.expect("close-month --customer fabrikam --allow-unpriced", out="Queued: 1.", stdin="fabrikam\n")

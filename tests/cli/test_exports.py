@@ -80,6 +80,7 @@ async def document(cli: CliRunner, line: str) -> Any:
     return json.loads((await cli.expect(f"{line} --json")).out)
 
 
+@pytest.mark.long
 async def test_a_job_reaches_the_billing_system(cli: CliRunner, customer: Customer, system: Stripe):
     """The way from a job's own transaction to the receiver's sum, over HTTP. What waits is listed with its reason."""
     services = cli.harness.services

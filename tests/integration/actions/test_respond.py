@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from local.provider import server
@@ -63,6 +64,7 @@ async def test_a_response_from_the_message_to_the_result(harness: Harness, accou
     assert not [key for key in keys if key.startswith("w_")]
 
 
+@pytest.mark.long
 async def test_the_request_is_the_official_clients(harness: Harness, account: Account) -> None:
     """But for the metadata that names its creation. The official client reads the same response."""
     customer = customer_of(harness, account)

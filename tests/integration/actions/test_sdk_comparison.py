@@ -359,8 +359,8 @@ FIRST_CASES = {case.action: case for case in reversed(CASES)}
 
 def pairs() -> Iterator[Any]:
     """
-    Return every style with every case, and every shape with a case of each action; long, unless one of them is the
-    first, or both are of their kinds. What a body has does not depend on the path of an endpoint.
+    Return every style with every case, and every shape with a case of each action; long, unless both are the first
+    of their kinds. What a body has does not depend on the path of an endpoint.
     """
     for shape in SHAPES:
         for case in CASES:
@@ -370,8 +370,7 @@ def pairs() -> Iterator[Any]:
                 continue
             if shape not in FIRST_SHAPES.values() and case not in FIRST_CASES.values():
                 continue
-            firsts = shape in FIRST_SHAPES.values() and case in FIRST_CASES.values()
-            is_short = firsts or shape is SHAPES[0] or case is CASES[0]
+            is_short = shape in FIRST_SHAPES.values() and case in FIRST_CASES.values()
             marks = () if is_short else (pytest.mark.long,)
             yield pytest.param(shape, case, id=f"{shape.name}: {case.action} {case.name}", marks=marks)
 

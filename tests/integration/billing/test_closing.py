@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+import pytest
+
 from shared.billing.closed_records import blob_name
 from shared.services import build
 from shared.settings import read_settings
@@ -12,6 +14,7 @@ from tests.support.closable import CORRECTION, DOCUMENT, add_credit, add_usage, 
 from tests.support.harness import Harness
 
 
+@pytest.mark.long
 async def test_many_workers_close_a_month_and_correct_it_once(own_harness: Harness):
     """
     On Azurite with the SDKs: one number each, one record, and the files that its hashes are of. What comes afterwards

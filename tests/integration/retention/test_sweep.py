@@ -92,6 +92,7 @@ async def test_an_id_is_free_again_after_its_time(
     assert 2 == len(customer.account.received)
 
 
+@pytest.mark.long
 async def test_pages_on_storage_continue(own_harness: Harness, monkeypatch: pytest.MonkeyPatch):
     """A position with Storage's own continuation token is saved in the table, and the next sweep continues there."""
     from shared.storage import tables  # noqa: PLC0415

@@ -191,7 +191,7 @@ SEEDS = (160173, *range(19))
 
 async def test_what_is_spent_is_what_records_say_whatever_happens(client, sampled: Sampled) -> None:
     """In any order of waits, harvests, crashes, cancellations, and of messages that come again."""
-    for seed in sampled(SEEDS, share=5):
+    for seed in sampled(SEEDS, share=10):
         with pytest.MonkeyPatch.context() as monkeypatch:
             async with patient_app(client, monkeypatch) as app:
                 restless = RestlessApp(app, random.Random(seed), monthly("20000"))

@@ -104,6 +104,7 @@ def test_each_event_has_one_row(sampled: Sampled) -> None:
         check_events(run_number)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budgets", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_budget_costs_little_throughput(budgets: int) -> None:
     """

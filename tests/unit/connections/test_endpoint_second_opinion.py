@@ -109,6 +109,7 @@ def recorder(monkeypatch):
     return Recorder()
 
 
+@pytest.mark.long
 @every_row("operation", OPERATIONS)
 @every_row(("pasted", "provider", "client_class", "options"), SHAPES)
 async def test_requests_are_what_the_official_client_sends(

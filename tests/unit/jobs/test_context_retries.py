@@ -82,6 +82,7 @@ async def test_an_endpoint_that_answers_nothing_is_called_no_more_often_than_all
     assert (code, 1, calls) == (result["error"]["code"], attempts, len(customer.account.received))
 
 
+@pytest.mark.long
 async def test_many_prompts_share_a_deployments_capacity(worker: Worker):
     """
     A job with more prompts than its deployment takes at once, which says how long to wait, is answered completely: a

@@ -43,7 +43,7 @@ def test_what_is_read_at_once_is_little_work(sampled: Sampled):
     """
     read_chat(Response(200, {}, b"{", None), ())  # imports what it needs
     starts = (START + b"[", START + b'"', b"data: 1\n\n")
-    for start, size, name in sampled(itertools.product(starts, (127 * 1024, LARGE_BYTES - 100), PIECES), share=8):
+    for start, size, name in sampled(itertools.product(starts, (127 * 1024, LARGE_BYTES - 100), PIECES), share=16):
         piece = PIECES[name]
         body = (start + piece * (size // len(piece))).ljust(size)
         if not is_large(body):
