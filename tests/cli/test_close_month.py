@@ -71,7 +71,6 @@ async def test_check_shows_what_is_missing_and_changes_nothing(cli: CliRunner):
     assert [] == await cli.queued()
 
 
-@pytest.mark.long
 async def test_a_customers_month_is_closed_without_what_has_no_price(cli: CliRunner):
     """If the operator says so; the customer's id is what is typed."""
     await cli.expect("close-month --customer fabrikam --allow-unpriced", out="Queued: 1.", stdin="fabrikam\n")
@@ -81,7 +80,6 @@ async def test_a_customers_month_is_closed_without_what_has_no_price(cli: CliRun
     assert ("closed", "fabrikam-0001", "0.00") == (line["state"], line["number"], line["total"])
 
 
-@pytest.mark.long
 async def test_a_correction_is_of_those_that_are_closed(cli: CliRunner):
     """With `--correct` nobody else's month is closed, and a customer whose month is open is an error."""
     await cli.expect("close-month --customer contoso --yes")
@@ -100,7 +98,6 @@ async def test_a_correction_is_of_those_that_are_closed(cli: CliRunner):
     assert ["nothing_to_correct"] == [each["state"] for each in after["customers"]]
 
 
-@pytest.mark.long
 async def test_cancelling_a_customers_jobs_leaves_its_month_alone(cli: CliRunner):
     """What the customer has queued is cancelled; the job that closes its month is not."""
     await cli.expect("close-month --customer contoso --yes")

@@ -303,7 +303,6 @@ async def test_missing_role_is_named(cli: CliRunner, newcomer: Customer, monkeyp
 STORED = pytest.param("{key}\n", 0, "Stored", marks=pytest.mark.long)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("typed", "code", "message"), [("{key}\x03", 130, "stopped"), STORED])
 async def test_key_is_hidden_at_a_terminal(cli: CliRunner, newcomer: Customer, typed: str, code: int, message: str):
     """The prompt doesn't echo the key, and Ctrl-C ends it at once."""

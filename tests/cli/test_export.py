@@ -128,7 +128,6 @@ async def test_an_export_is_imported(cli: CliRunner, stored: Customer):
     await cli.expect("export --to elsewhere", 2, err="Name a customer, or use --all.")
 
 
-@pytest.mark.long
 async def test_each_customers_import_is_told(cli: CliRunner, stored: Customer):
     """A damaged export keeps no other customer from being imported; without Storage, the rest is not begun."""
     table, names = cli.harness.services.table, [f"{stored.name}-b", f"{stored.name}-c"]
@@ -167,7 +166,6 @@ async def test_each_customers_export_is_told(cli: CliRunner, stored: Customer):
     assert "is not empty" in result.text
 
 
-@pytest.mark.long
 async def test_an_import_names_what_is_left_to_do(cli: CliRunner, stored: Customer):
     """Callbacks that nothing sends, documents that are not on record, and an erasure that was undone."""
     name, services = stored.name, cli.harness.services

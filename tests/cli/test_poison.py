@@ -134,7 +134,6 @@ async def test_ended_job_is_not_called_again(cli: CliRunner, customer: Customer,
     assert ("succeeded", 1) == (result["status"], len(customer.account.received))
 
 
-@pytest.mark.long
 async def test_retried_message_is_processed_whatever_its_generation(cli: CliRunner, customer: Customer, poison: str):
     """Workers that stopped have sent later ones, and have ended the job: whoever retries this one wants its result."""
     await customer.run(job_id="done")
@@ -182,7 +181,6 @@ async def test_callback_is_listed_and_retried(cli: CliRunner, customer: Customer
     assert [b"{}"] == await cli.harness.messages(poisoned_callbacks)
 
 
-@pytest.mark.long
 async def test_batch_is_listed_and_retried(cli: CliRunner, newcomer: Customer):
     """A batch has its state and its last error; a retry puts its own message back, so that its turns go on."""
     services, name = cli.harness.services, newcomer.name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,7 +120,6 @@ async def test_line_that_is_invalid_now_says_why(cli: CliRunner, customer: Custo
     assert "jobs.csv, line 2: `input` is missing." in result.err
 
 
-@pytest.mark.long
 async def test_log_of_two_runs_at_once_is_whole(cli: CliRunner, customer: Customer):
     """Two runs that begin at the same time both write a header; the log names all jobs all the same."""
     await submit(cli, customer, error(400, "bad", "No."), error(400, "bad", "No."))

@@ -160,7 +160,6 @@ async def test_a_key_of_another_account_at_the_same_endpoint_buys_nothing_again(
     assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"] * 2
 
 
-@pytest.mark.long
 async def test_a_creation_that_another_account_refuses_is_not_taken_for_none(app: CrashingApp) -> None:
     """The first one may exist, and so nothing is bought again."""
     customer = app.customer()
@@ -178,7 +177,6 @@ async def test_a_creation_that_another_account_refuses_is_not_taken_for_none(app
     assert [row["outcome"] for row in app.rows(customer, "u_")] == ["unanswered"]
 
 
-@pytest.mark.long
 async def test_a_batch_that_its_provider_never_ends_is_cancelled_and_given_up(app: CrashingApp, caplog) -> None:
     """A day after its deadline; its jobs have ended soon after that."""
     customer, account, jobs = await _sent(app, in_progress_s=3 * HOUR, options={"deadline_s": HOUR})

@@ -84,7 +84,6 @@ async def test_a_turn_is_cut_off_whatever_it_waits_for(client, monkeypatch) -> N
         await _finish(app, customer, jobs)
 
 
-@pytest.mark.long
 async def test_a_batch_that_can_never_be_read_is_given_up(client, monkeypatch, caplog) -> None:
     """Its output hangs each time."""
     async with crashing_app(client, monkeypatch, Process()) as app:

@@ -118,7 +118,6 @@ async def test_two_batches_of_one_account_are_told_apart(app: CrashingApp) -> No
     assert account.calls("message_batches.cancel") == []
 
 
-@pytest.mark.long
 async def test_a_second_batch_is_recorded_and_told_once_it_is_known(app: CrashingApp, caplog) -> None:
     """The list has shown the first only after the second was created. It is not cancelled: it could be anybody's."""
     customer = app.customer(style="anthropic")
@@ -140,7 +139,6 @@ async def test_a_second_batch_is_recorded_and_told_once_it_is_known(app: Crashin
     assert sorted(row["outcome"] for row in usage) == ["answered"] * 3 + ["lost"] * 3
 
 
-@pytest.mark.long
 async def test_a_batch_is_read_though_the_list_of_others_can_not_be(app: CrashingApp) -> None:
     """A second one is looked for as long as that takes, after the jobs have their answers."""
     customer = app.customer(style="anthropic")
@@ -160,7 +158,6 @@ async def test_a_batch_is_read_though_the_list_of_others_can_not_be(app: Crashin
     assert sorted(row["outcome"] for row in _usage(app, customer)) == ["answered"] * 2 + ["lost"] * 2
 
 
-@pytest.mark.long
 async def test_jobs_end_in_time_though_it_is_not_known_whose_a_batch_is(app: CrashingApp) -> None:
     """Their calls may have been billed; once the batch has ended, they are on record as what they were."""
     customer = app.customer(style="anthropic")
@@ -229,7 +226,6 @@ async def test_a_batch_is_not_bought_again_where_its_customer_is_imported(
     assert len(account.batches) == 1
 
 
-@pytest.mark.long
 async def test_a_batch_that_was_sent_long_after_the_export_is_not_bought_again(
     app: CrashingApp, tmp_path: Path
 ) -> None:

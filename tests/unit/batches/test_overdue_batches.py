@@ -118,7 +118,6 @@ async def test_the_cheapest_is_bought_in_time_if_its_batch_can_not_be_read(app: 
     assert sorted(row["request_id"] for row in _usage(app, customer)) == billed
 
 
-@pytest.mark.long
 async def test_a_call_that_turns_out_not_to_have_been_made_is_not_billed(app: CrashingApp) -> None:
     """The provider cancels the batch in the end, without having run it."""
     customer, account, jobs = await _sent(app)
@@ -135,7 +134,6 @@ async def test_a_call_that_turns_out_not_to_have_been_made_is_not_billed(app: Cr
     assert [row["state"] for row in app.rows(customer, "p_")] == ["done"]
 
 
-@pytest.mark.long
 async def test_a_job_that_is_late_itself_gets_the_answers_that_were_late(app: CrashingApp) -> None:
     """It has not said yet that there are none."""
     customer, account, jobs = await _sent(app)

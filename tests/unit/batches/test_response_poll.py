@@ -489,7 +489,6 @@ async def test_a_look_that_stands_twice_is_made_once(app: EventfulApp) -> None:
     assert looks(app.accounts[customer]) == len(look_rows(app, customer)) == 1
 
 
-@pytest.mark.long
 async def test_those_that_are_refused_for_ever_keep_nobody_waiting(app: EventfulApp) -> None:
     """More than are asked for at a time: each time, those that were not looked at come before them."""
     customer = app.customer()
