@@ -91,14 +91,14 @@ async def test_a_benchmark_shows_memory_and_latency_by_the_jobs_in_flight():
 
 
 @pytest.mark.long
-@pytest.mark.timeout(450)  # a minute on an idle machine
-async def test_hundreds_of_responses_at_once_cost_a_worker_little_memory():
+@pytest.mark.timeout(900)  # two minutes on an idle machine
+async def test_a_thousand_responses_at_once_cost_a_worker_little_memory():
     """Their jobs wait, are looked at, and have a message for each connection in all."""
-    figures = await responses.measure(400, seconds=15)
+    figures = await responses.measure(seconds=15)
 
-    assert figures["grown_mb"] < 20, figures
+    assert figures["grown_mb"] < 50, figures
     assert figures["messages"] <= 2 * figures["customers"], figures
-    assert "400 jobs" in responses.report(figures)
+    assert "1,000 jobs" in responses.report(figures)
 
 
 @pytest.mark.long

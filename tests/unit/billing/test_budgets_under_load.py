@@ -73,12 +73,12 @@ def test_a_budget_holds_if_a_worker_dies_as_it_claims(dies_at: int, made: bool) 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("jobs", "dies_at", "made"),
-    [(1000, 1, True), (1000, 569, False), (300, 4, False), (300, 10, True), (300, 77, False), (300, 255, True)],
+    ("dies_at", "made"),
+    [(each, number % 2 == 0) for number, each in enumerate([*range(1, 12, 3), *Random(3).sample(range(12, 900), 3)])],
 )
-def test_a_thousand_jobs_on_a_budget_for_a_hundred(jobs: int, dies_at: int, made: bool) -> None:
+def test_a_thousand_jobs_on_a_budget_for_a_hundred(dies_at: int, made: bool) -> None:
     """One of four workers is killed: before its operation or after."""
-    work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=jobs, dies_at=dies_at, made=made)
+    work = run(Budget(limit=Decimal(1000), unit="tokens", period="month"), jobs=1000, dies_at=dies_at, made=made)
 
     check(work)
     assert work.pool("main").spent > 1000 - 10
@@ -100,7 +100,7 @@ def check_events(run_number: int) -> None:
 
 def test_each_event_has_one_row(sampled: Sampled) -> None:
     """A threshold that is reached has one event, and another none, wherever a worker dies."""
-    for run_number in sampled(range(30), share=15):
+    for run_number in sampled(range(50), share=25):
         check_events(run_number)
 
 
@@ -113,12 +113,12 @@ def test_a_budget_costs_little_throughput(budgets: int) -> None:
     """
     seed(2)
     applying = {f"b{number}": Budget(limit=Decimal(10**8), unit="tokens", period="month") for number in range(budgets)}
-    rates, jobs = [], 600
+    rates, jobs = [], 900
     for each in ({}, applying):
         work = BudgetedJobs(each, Decimal(10), lambda chance: chance.randint(4, 10), call_s=0.2)
         simulate(work.run(jobs, [MortalTable(work.table) for _ in range(WORKERS)]))
         rates.append(jobs / work.seconds)
 
-    assert rates[0] > 260
+    assert rates[0] > 270
     assert rates[1] >= 0.8 * rates[0]
     assert work.conflicts < jobs / 3
